@@ -96,7 +96,8 @@ impl Recorder<'_> {
             mass_absence::absence_policy(tx, partner.id, &customer, before, answer, recently_polled).await?;
         let context = EvalContext {
             now,
-            last_seen_at: customer.last_seen_at,
+            // The clock may have been set back since.
+            last_seen_at: customer.last_seen_at.map(|seen| seen.min(now)),
             submitted_at: customer.submitted_at,
             notify_since: notify_since(partner, first_synced_at, &customer),
             first_confirmation: intervals.first_confirmation,

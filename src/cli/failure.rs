@@ -162,7 +162,8 @@ impl From<store::Error> for Failure {
             };
             return failure.advise(
                 "stop vetwatch, and `vetwatch restore FILE` puts a backup in its place and keeps this one. Was a file copied \
-                 over the database while it was in use?",
+                 over the database while it was in use? A disk that cannot be read looks the same, and a copy of the file on \
+                 another disk may be whole: see `dmesg` first",
             );
         }
         if let store::Error::Lost { .. } | store::Error::LogLost { .. } = error {

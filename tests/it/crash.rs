@@ -3,7 +3,7 @@
 //!
 //! `tests/campaign kills 1000` does the same a thousand times.
 
-mod reviews;
+pub(crate) mod reviews;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -36,7 +36,7 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 use serde_json::Value;
 use vetwatch::qualification::key;
-use vetwatch::sandbox::{Kind, RequestLog, Shown};
+use vetwatch::sandbox::{Kind, Record, RequestLog, Shown};
 use vetwatch::time::{Clock, Timestamp};
 
 use self::reader::News;
@@ -265,6 +265,10 @@ impl Model {
         let current = self.world.rows(&format!("select {about}, vetting_status from v_current")).await;
         let changes = format!("select {about}, to_status from v_transitions order by transition_id");
         let changes = self.world.rows(&changes).await;
+        // Of each change the answer that it was read from: the diary has it, too.
+        let evidence = "select customer_id, observed_at, to_status, t.correlation_id, t.raw_answer from transition t
+                        join v_transitions v on v.transition_id = t.id order by t.id";
+        let evidence = self.world.rows(evidence).await;
         for customer in &self.customers {
             for track in &customer.tracks {
                 let answers = self.seen.answers[&customer.id].iter();
@@ -288,13 +292,14 @@ impl Model {
                     let about = |line: &&str| line.contains(&customer.id[..8]) || !line.contains(" answered ");
                     let diary: Vec<_> = self.seen.diary.lines().filter(about).collect();
                     format!(
-                        "{} {}, dates {:?}\nstory: {:#?}\n{}\nto be told: {:#?}\ntold: {told:#?}",
+                        "{} {}, dates {:?}\nstory: {:#?}\n{}\nto be told: {:#?}\ntold: {told:#?}\nread from: {:#?}",
                         customer.id,
                         track.qualification,
                         customer.dates,
                         track.story,
                         diary.join("\n"),
-                        reader.news
+                        reader.news,
+                        evidence.iter().filter(|row| row.starts_with(&customer.id)).collect::<Vec<_>>()
                     )
                 };
                 assert!(matches(&reader.news, told), "{}", story());
@@ -353,13 +358,15 @@ impl Seen {
         let found: Vec<_> = world.sandbox.log(|log| {
             let new = log.after(read).filter(|record| record.kind == Kind::Qualifications);
             let good = new.filter(|record| record.fault.is_none() && record.status == Some(200));
-            good.map(|record| (record.customer.clone().unwrap(), record.at, record.shown)).collect()
+            good.cloned().collect()
         });
         self.read = world.sandbox.log(RequestLog::last);
-        for (id, at, shown) in found {
+        for Record { customer, at, shown, body, correlation_id, .. } in found {
+            let id = customer.expect("a customer");
             let (theirs, current) = if shown == Shown::Past { (at.before(lag), false) } else { (at, true) };
             let answer = Answer { ours, passed: at, theirs, current, nothing: shown == Shown::Nothing };
-            let _ = writeln!(self.diary, "{ours} {} answered {theirs} {shown:?}", &id[..8]);
+            let (body, correlation) = (String::from_utf8_lossy(&body), correlation_id.unwrap_or_default());
+            let _ = writeln!(self.diary, "{ours} {} answered {theirs} {shown:?} ({correlation}): {body}", &id[..8]);
             self.answers.entry(id).or_default().push(answer);
         }
     }

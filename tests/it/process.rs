@@ -16,7 +16,7 @@ use vetwatch::sandbox::webhook_receiver::Receiver;
 use vetwatch::sandbox::{CustomerDetails, Options, Sandbox};
 use vetwatch::store::Store;
 use vetwatch::store::customers::NewCustomer;
-use vetwatch::time::{Clock as _, SystemClock, Timestamp};
+use vetwatch::time::{Clock, SystemClock, Timestamp};
 
 use crate::world::{SIGNING_SECRET, configuration, nothing_secret_is_in, rows, tell_baseline, tls};
 
@@ -67,8 +67,18 @@ impl DaemonHarness {
 
     /// Like [`Self::new`], with the database in a separate folder.
     pub(crate) async fn with(folder: TempDir, database: Option<&Path>, schedule: &str, more: &str) -> Self {
+        Self::at(Arc::new(SystemClock), folder, database, schedule, more).await
+    }
+
+    /// …where the peers have this clock.
+    pub(crate) async fn at(
+        clock: Arc<dyn Clock>,
+        folder: TempDir,
+        database: Option<&Path>,
+        schedule: &str,
+        more: &str,
+    ) -> Self {
         tls();
-        let clock = Arc::new(SystemClock);
         let sandbox = Sandbox::start(Options::default(), clock.clone()).await.expect("a sandbox");
         let mail = SmtpServer::start(clock.clone()).await.expect("a mail server");
         let hook = Receiver::start(Some(SIGNING_SECRET), clock).await.expect("a receiver");
@@ -284,6 +294,11 @@ impl DaemonHarness {
         self.log.shown()
     }
 
+    /// All that the daemons logged.
+    pub(crate) fn journal(&self) -> String {
+        self.log.all()
+    }
+
     /// Waits for a line of the log.
     pub(crate) async fn logged(&self, text: &str) {
         eventually(text, SOON, async || {
@@ -322,6 +337,8 @@ impl Drop for DaemonHarness {
     fn drop(&mut self) {
         if std::thread::panicking() {
             eprintln!("--- the daemon's log, its last {SHOWN} lines:\n{}", self.log.shown());
+            // For those that keep the folder.
+            let _ = std::fs::write(self.folder.path().join("journal.log"), self.log.all());
             return;
         }
         assert_eq!(self.sandbox.unknown_requests(), [], "Partner Center does not know these requests");

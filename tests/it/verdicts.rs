@@ -1,7 +1,7 @@
 //! Verdicts with dates that contradict their reviews': notified once, after confirmation.
 
 use serde_json::{Value, json};
-use vetwatch::time::Timestamp;
+use vetwatch::time::{Clock as _, Timestamp};
 
 use crate::world::{START, World, hours, minutes, plain_text, seconds};
 
@@ -130,4 +130,16 @@ async fn a_review_in_whose_place_the_denial_of_before_stands_is_told_to_be_gone(
                 denial of 24 Nov 2025.";
     assert!(mail.contains(said), "{mail}");
     assert_eq!(world.hook.hooks()[1].json()["data"]["gone_created_at"], json!(began));
+}
+
+#[tokio::test]
+async fn after_the_clock_was_set_back_a_verdict_falls_between_times_in_their_order() {
+    let (world, id) = school().await;
+    world.clock.set(world.clock.now().before(hours(4)));
+    world.store.follow_clock(&world.parts.alerts.clock_watch, &*world.clock).await.unwrap();
+    world.sandbox.set_entry(&id, entry("Denied", NO, START)).unwrap();
+    world.pass(minutes(16));
+    world.poll().await;
+    let order = "select event_type, last_seen_before_at <= observed_at from v_transitions order by transition_id";
+    assert_eq!(world.rows(order).await, ["vetting.denied | 1"]);
 }

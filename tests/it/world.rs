@@ -405,9 +405,13 @@ pub(crate) async fn tell_baseline(database: &Path) {
 
 /// Reads as an analyst's tool does, over a separate connection.
 pub(crate) async fn rows(database: &Path, sql: &str) -> Vec<String> {
-    let mut reader =
-        SqliteConnectOptions::new().filename(database).read_only(true).connect().await.expect("a database");
-    let rows = sqlx::query(sqlx::AssertSqlSafe(sql.to_owned())).fetch_all(&mut reader).await.expect("a query");
+    try_rows(SqliteConnectOptions::new().filename(database).read_only(true), sql).await.expect("a query")
+}
+
+/// Like [`rows`], with options.
+pub(crate) async fn try_rows(database: SqliteConnectOptions, sql: &str) -> Result<Vec<String>, sqlx::Error> {
+    let mut reader = database.connect().await?;
+    let rows = sqlx::query(sqlx::AssertSqlSafe(sql.to_owned())).fetch_all(&mut reader).await?;
     let text = |row: &SqliteRow, n: usize| {
         if row.try_get_raw(n).expect("a column").is_null() {
             return "null".to_owned();
@@ -417,7 +421,7 @@ pub(crate) async fn rows(database: &Path, sql: &str) -> Vec<String> {
             .or_else(|_| row.try_get::<f64, _>(n).map(|n| format!("{n:?}")))
             .unwrap_or_else(|_| panic!("{} cannot be shown", row.column(n).name()))
     };
-    rows.iter().map(|row| (0..row.len()).map(|n| text(row, n)).collect::<Vec<_>>().join(" | ")).collect()
+    Ok(rows.iter().map(|row| (0..row.len()).map(|n| text(row, n)).collect::<Vec<_>>().join(" | ")).collect())
 }
 
 /// Type, customer and reason of a webhook.

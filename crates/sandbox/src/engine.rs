@@ -186,6 +186,7 @@ impl Engine {
             shown: quirks.as_ref().map(|quirks| quirks.shown).unwrap_or_default(),
             status: None,
             progress: Progress::Open,
+            body: Bytes::new(),
         });
         for problem in self.problems(call, target, seq) {
             self.log.violation(Violation { seq, at: now, path: call.path.clone(), problem });

@@ -2,10 +2,12 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
+use axum::body::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::entra::Authorization;
+use super::errors::Reply;
 use super::hourly_counts::{Hour, Hours};
 use vetwatch_core::time::Timestamp;
 
@@ -83,6 +85,9 @@ pub struct Record {
     pub shown: Shown,
     pub status: Option<u16>,
     pub progress: Progress,
+    /// The body of a response about qualifications.
+    #[serde(skip)]
+    pub body: Bytes,
 }
 
 impl Record {
@@ -215,7 +220,8 @@ impl RequestLog {
         self.last
     }
 
-    pub(super) fn finish(&mut self, seq: u64, kind: Kind, progress: Progress, status: Option<u16>) {
+    pub(super) fn finish(&mut self, seq: u64, kind: Kind, progress: Progress, reply: Option<&Reply>) {
+        let status = reply.map(|reply| reply.status.as_u16());
         let counts = self.counts.entry(kind).or_default();
         match progress {
             Progress::Open => {}
@@ -225,6 +231,9 @@ impl RequestLog {
         }
         if let Some(record) = self.index(seq).and_then(|index| self.ring.get_mut(index)) {
             (record.progress, record.status) = (progress, status);
+            if let Some(reply) = reply.filter(|_| kind == Kind::Qualifications) {
+                record.body = reply.body().clone();
+            }
         }
     }
 

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use super::control;
 use super::engine::{Call, Engine, Pause, Plan};
+use super::errors::Reply;
 use super::imds;
 use super::listener::{ConnectionControl, Disconnect};
 use super::log::{Kind, Progress};
@@ -83,14 +84,14 @@ struct Ticket {
 }
 
 impl Ticket {
-    fn finish(mut self, progress: Progress, status: Option<u16>) {
-        self.close(progress, status);
+    fn finish(mut self, progress: Progress, reply: Option<&Reply>) {
+        self.close(progress, reply);
     }
 
-    fn close(&mut self, progress: Progress, status: Option<u16>) {
+    fn close(&mut self, progress: Progress, reply: Option<&Reply>) {
         self.open = false;
         let (seq, kind) = (self.seq, self.kind);
-        self.shared.with(|engine, _| engine.log.finish(seq, kind, progress, status));
+        self.shared.with(|engine, _| engine.log.finish(seq, kind, progress, reply));
         self.shared.tell();
     }
 }
@@ -129,7 +130,7 @@ async fn serve(
     };
     Ok(match reply {
         Ok(reply) => {
-            ticket.finish(Progress::Answered, Some(reply.status.as_u16()));
+            ticket.finish(Progress::Answered, Some(&reply));
             respond(reply, arrival.kind, &call.headers, shared.clock.now())
         }
         Err(how) => {

@@ -46,7 +46,7 @@ pub(super) fn of_hook(hook: &WebhookRequest) -> (Step, String) {
 }
 
 /// A mail's id, which is that of its delivery.
-pub(super) fn name_of(mail: &Mail) -> String {
+pub(crate) fn name_of(mail: &Mail) -> String {
     let text = mail.text();
     let id = text.lines().find_map(|line| line.strip_prefix("Message-ID: <")).and_then(|id| id.split_once('@'));
     id.unwrap_or_else(|| panic!("no Message-ID in {text}")).0.to_owned()
