@@ -310,3 +310,38 @@ fn a_first_verdict_is_news_if_its_request_was_logged_within_a_day_of_its_date() 
     // Logged before vetwatch began to watch.
     assert!(!is_told(at(0), 3));
 }
+
+#[test]
+fn a_review_that_was_seen_to_begin_was_submitted_then_and_one_of_the_baseline_at_an_unknown_time() {
+    let review = entry("InReview", None, None);
+    let (baseline, _) = after(&[(0, review.clone())]);
+    assert_eq!(baseline[0].review.submitted_at, None);
+    let (seen, _) = after(&[(0, entry("Denied", None, None)), (60, review)]);
+    assert_eq!(seen[0].review.submitted_at, Some(at(60)));
+}
+
+#[test]
+fn an_entry_without_a_date_keeps_that_of_its_review() {
+    let (states, _) = after(&[(0, entry("InReview", None, Some(at(0)))), (60, entry("Approved", None, None))]);
+    assert_eq!(states[0].entry.as_ref().and_then(|entry| entry.created_at), Some(at(0)));
+}
+
+#[test]
+fn a_status_counts_from_when_it_began_and_from_a_new_review_on_again() {
+    let since = |answers: &[(u64, Entry)]| after(answers).0[0].since;
+    let review = (0, entry("InReview", None, Some(at(0))));
+    assert_eq!(since(&[review.clone(), (60, entry("Denied", Some("x"), None))]), at(60));
+    assert_eq!(since(&[(0, entry("Denied", Some("x"), None)), (60, entry("Denied", Some("y"), None))]), at(0));
+    assert_eq!(since(&[review, (8000, entry("InReview", None, Some(at(7500))))]), at(8000));
+}
+
+#[test]
+fn an_entry_that_is_still_absent_drops_a_pending_verdict() {
+    let denied = entry("Denied", Some("x"), Some(at(0).before(Duration::from_hours(2))));
+    let (states, _) = after(&[(0, entry("InReview", None, Some(at(0)))), (60, denied)]);
+    let pending = states[0].pending.clone();
+    assert!(pending.is_some());
+    let absent = QualificationState { pending, ..QualificationState::unseen("Education", at(0)) };
+    let (state, change) = compare(&[absent], &Snapshot::default(), &ctx_at(at(120), Some(at(60)))).remove(0);
+    assert_eq!((change, state.pending), (None, None));
+}
