@@ -35,9 +35,6 @@ use crate::schedule::PollClass;
 use crate::store::{self, Backoff, CustomerId, DueCustomer, PartnerRow, Store};
 use crate::time::{Clock, Timestamp};
 
-const MAX_CLAIM: u32 = 100;
-/// For [`Poller::poll_now`].
-const MAX_CLAIM_ON_DEMAND: u32 = 500;
 /// Longer than any poll takes. A customer whose poll died with the process is due again by then.
 const LEASE: Duration = Duration::from_mins(5);
 
@@ -160,9 +157,10 @@ impl Poller {
                     left = &[];
                 }
             }
-            let (room, tokens) = (self.has_room(&flight), self.budget.available(now).min(MAX_CLAIM_ON_DEMAND));
+            let (room, tokens) = (self.has_room(&flight), self.budget.available(now));
             if room && tokens > 0 && !left.is_empty() {
-                let (these, others) = left.split_at(left.len().min(usize::try_from(tokens).unwrap_or(usize::MAX)));
+                let tokens = usize::try_from(tokens.min(flight.next_claim())).unwrap_or(usize::MAX);
+                let (these, others) = left.split_at(left.len().min(tokens));
                 let claimed = self.while_polling(&mut flight, &mut round, self.claim(these, now)).await?;
                 let shares = *self.shares.lock().unwrap_or_else(PoisonError::into_inner);
                 for customer in claimed {
@@ -199,14 +197,14 @@ impl Poller {
         if !self.has_room(flight) {
             return Ok(round);
         }
-        let available = self.budget.available(now).min(MAX_CLAIM);
+        let available = self.budget.available(now);
         if available == 0 {
             self.budget.polls_wait(true);
             round.next = Some(self.budget.ready_at(now));
             return Ok(round);
         }
         // The first poll after a backoff probes whether the fault is over.
-        let limit = if flight.was_backing_off { 1 } else { available };
+        let limit = if flight.was_backing_off { 1 } else { available.min(flight.next_claim()) };
         let taken = self.while_polling(flight, &mut round, self.claim_due(limit, now)).await?;
         self.budget.polls_wait(taken.len() == usize::try_from(limit).unwrap_or(usize::MAX));
         for (customer, before) in taken {

@@ -101,12 +101,14 @@ async fn poll_now(
         if rows.is_empty() {
             continue;
         }
-        done.add(&part.poller.poll_now(&rows).await?);
+        let (partner, polled) = (part.poller.partner.clone(), rows.clone());
+        // On a worker of the runtime, which starts the polls without waking another thread.
+        let polling = tokio::spawn(async move { part.poller.poll_now(&polled).await }).await;
+        done.add(&polling.unwrap_or_else(|ended| std::panic::resume_unwind(ended.into_panic()))?);
         held += store.pending_verdicts(Some(&rows)).await?.len();
-        let backoff =
-            store.backoff(part.poller.partner.id).await?.filter(|backoff| backoff.backoff_until > context.now());
+        let backoff = store.backoff(partner.id).await?.filter(|backoff| backoff.backoff_until > context.now());
         if let Some(backoff) = backoff {
-            stopped = Some((part.poller.partner.name.clone(), backoff));
+            stopped = Some((partner.name, backoff));
         }
     }
     report(context, &done, held, stopped)

@@ -83,7 +83,12 @@ impl Poller {
             };
             let full_at = flight.batch.full_at();
             tokio::select! {
-                Some(answered) = flight.running.join_next() => flight.arrived(answered.ok()),
+                Some(answered) = flight.running.join_next() => {
+                    flight.arrived(answered.ok());
+                    while let Some(answered) = flight.running.try_join_next() {
+                        flight.arrived(answered.ok());
+                    }
+                }
                 () = sleep_until(full_at.unwrap_or(end)), if full_at.is_some() => {}
                 () = sleep_until(next), if waits && room => break,
                 () = sleep_until(end), if waits => break,

@@ -18,6 +18,11 @@ use crate::store::{CustomerId, DueCustomer};
 /// A claimed customer that waits longer is released, well before its lease ends.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Customers claimed at once: few, as one that becomes due meanwhile waits for them; many where a claim lasts less than a
+/// second.
+const CLAIM: u32 = 100;
+const FAST_CLAIM: u32 = 500;
+
 /// With this many responses to be recorded no poll starts: the database comes first.
 const MAX_UNRECORDED: usize = 128;
 
@@ -42,6 +47,9 @@ pub struct Flight {
     since_pause: usize,
     /// The customers of the polls in flight.
     customers: Vec<CustomerId>,
+    /// When customers were last claimed, and how many at most.
+    claimed_at: Option<Instant>,
+    claim: u32,
 }
 
 #[derive(Debug)]
@@ -89,6 +97,18 @@ impl Flight {
         self.answered.iter().any(|answered| concerns_all(&answered.outcome))
     }
 
+    /// How many customers to claim now.
+    pub(super) fn next_claim(&mut self) -> u32 {
+        let was_short = self.claimed_at.replace(Instant::now()).is_some_and(|at| at.elapsed() < Duration::from_secs(1));
+        self.claim = if was_short { FAST_CLAIM } else { CLAIM };
+        self.claim
+    }
+
+    /// With fewer waiting customers the next ones are claimed: a claim takes a few milliseconds.
+    fn runs_low(&self) -> bool {
+        self.waiting.len() < usize::try_from(self.claim / 4).unwrap_or(usize::MAX)
+    }
+
     fn unrecorded(&self) -> usize {
         self.answered.len() + self.batch.to_record()
     }
@@ -116,11 +136,11 @@ impl Flight {
 }
 
 impl Poller {
-    /// True if more customers may be claimed: a slot is free, or the next ones will have nobody to take them.
+    /// True if more customers may be claimed: a slot is free, or soon will be and few customers wait for it.
     pub(super) fn has_room(&self, flight: &Flight) -> bool {
         let is_probed = flight.was_backing_off && flight.since_pause > 0;
         let has_slot = flight.running.len() < self.max_in_flight;
-        let runs_low = if flight.waiting.is_empty() { has_slot } else { flight.waiting.len() < self.max_in_flight };
+        let runs_low = if flight.waiting.is_empty() { has_slot } else { flight.runs_low() };
         runs_low && !is_probed && !self.stop.is_cancelled()
     }
 

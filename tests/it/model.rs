@@ -266,7 +266,8 @@ impl Model {
         let changes = format!("select {about}, to_status from v_transitions order by transition_id");
         let changes = self.world.rows(&changes).await;
         // Of each change the answer that it was read from: the diary has it, too.
-        let evidence = "select customer_id, observed_at, to_status, t.correlation_id, t.raw_answer from transition t
+        let evidence =
+            "select v.customer_id, v.observed_at, v.to_status, t.correlation_id, t.raw_answer from transition t
                         join v_transitions v on v.transition_id = t.id order by t.id";
         let evidence = self.world.rows(evidence).await;
         for customer in &self.customers {

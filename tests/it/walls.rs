@@ -15,6 +15,11 @@ fn sources(path: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
+/// Tests, and the targets of the fuzzers, which are in no program.
+fn is_test(path: &Path) -> bool {
+    ["tests", "fuzzing"].iter().any(|name| path.to_str().unwrap().contains(name))
+}
+
 /// Which top-level modules each of them names with `crate::`, tests left out.
 fn arrows(crate_root: &str) -> BTreeMap<String, BTreeSet<String>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(crate_root);
@@ -26,7 +31,7 @@ fn arrows(crate_root: &str) -> BTreeMap<String, BTreeSet<String>> {
     };
     let modules: BTreeSet<String> = files.iter().map(|path| module(path)).filter(|name| name != "lib").collect();
     let mut arrows: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for path in files.iter().filter(|path| !path.to_str().unwrap().contains("tests") && module(path) != "lib") {
+    for path in files.iter().filter(|path| !is_test(path) && module(path) != "lib") {
         let text = fs::read_to_string(path).unwrap();
         let text = text.split("#[cfg(test)]").next().unwrap();
         for rest in text.split("crate::").skip(1) {
