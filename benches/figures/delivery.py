@@ -76,16 +76,16 @@ def sweep(bench: Bench) -> list[Figure]:
             peer.add(count, 0, 0)  # an entry of a customer that joins would be news
             figures = []
             with vetwatch.daemon():
-                vetwatch.run("customers", "sync")  # the daemon polls the new ones at once
-                for what, mine in (("new", customers[:verdicts]), ("known", customers[verdicts:])):
-                    if what == "known":
-                        sweeping = vetwatch.start("poll")  # the daemon polls them all
+                # The daemon polls the new ones as they come, and the known ones once they are due.
+                sweeps = (("new", ["customers", "sync"]), ("known", ["poll"]))
+                for (what, command), mine in zip(sweeps, (customers[:verdicts], customers[verdicts:]), strict=True):
                     fsyncs, before = machine.fsync_times(folder), peer.questions()
+                    sweeping = vetwatch.start(*command)
                     taken = [bench.verdict(vetwatch, peer, relay, receiver, customer) for customer in mine]
                     polls = peer.questions() - before
                     fsyncs += machine.fsync_times(folder)
-                    if what == "known" and sweeping.wait(600) != 0:
-                        raise Failed(f"the sweep ended with {sweeping.returncode}")
+                    if sweeping.wait(600) != 0:
+                        raise Failed(f"{command} ended with {sweeping.returncode}")
                     unseen = "select count(*) from customer where last_seen_at is null"
                     until("the sweep's end", lambda: vetwatch.ask(unseen) == 0, within=600, pause=0.1)
                     bar = 10 + 2 * percentile(fsyncs, 99) * 1000

@@ -88,7 +88,8 @@ endpoints = ["crm"]
         """Runs the daemon during the block, which begins after the start, unless that is measured."""
         with self.log.open("wb") as log:
             command = [self.program, "--config", self.configuration, "run"]
-            child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment())
+            unit = environment() | {"MALLOC_ARENA_MAX": "1"}  # as the unit has it
+            child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=unit)
         with ending(child):
             if settled:
                 until(f"a daemon that runs, in {self.log}", lambda: b" runs\n" in self.log.read_bytes())
