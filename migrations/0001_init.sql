@@ -462,7 +462,9 @@ create table daemon (
     -- The summary of `[summary]`: until when the last one told; from when its next time counts; the schedule at that time.
     summary_until integer,
     summary_from integer,
-    summary_schedule text
+    summary_schedule text,
+    -- With `[standby]`: the host that led last.
+    last_leader text
 ) strict;
 
 -- One row: the configuration of the daemon.

@@ -11,6 +11,7 @@ mod customers;
 mod endpoints;
 mod fallbacks;
 mod late;
+mod leader;
 mod outside;
 mod overdue;
 mod partners;
@@ -31,6 +32,7 @@ use crate::clock_watch::ClockWatch;
 use crate::delivery::{self, route::Routes};
 use crate::event::{Event, EventPayload, EventType, OperationalNotice};
 use crate::partner_center::{Credential, Expiry};
+use crate::standby::Leadership;
 use crate::store::{self, PartnerRow, Store, WriteTx};
 use crate::time::{Clock, Timestamp};
 
@@ -63,6 +65,8 @@ pub struct Alerter {
     pub store: Store,
     pub clock: Arc<dyn Clock>,
     pub clock_watch: Arc<ClockWatch>,
+    /// With `[standby]`.
+    pub leadership: Option<Arc<Leadership>>,
     /// Poked after a commit that queued something.
     pub outbox: Vec<Arc<Notify>>,
 }
@@ -132,6 +136,7 @@ impl Alerter {
         }
         check("see whether endpoints deliver", self.check_endpoints(now).await);
         check("see which recipients refused a message", self.check_recipients(now).await);
+        check("tell that another host leads", self.check_leader(now).await);
         check("see whether work is late", self.check_late(now).await);
         check("pass messages on to a fallback", self.check_fallbacks(now).await);
         check("see what waits for endpoints that are not configured", self.check_gone_endpoints(now).await);

@@ -78,7 +78,7 @@ pub struct Late {
     pub since: Timestamp,
     /// How often such a customer is polled.
     pub interval: Option<Duration>,
-    /// Why a backup failed.
+    /// Why a backup or the replica failed.
     pub why: Option<String>,
 }
 
@@ -323,6 +323,11 @@ impl Late {
                 let why = self.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
                 format!("No backup has been made since {}{why}", time_format::with_utc(self.since, zone))
             }
+            (Reason::ReplicaLate, _) => {
+                let why = self.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+                format!("The replica has lacked the newest changes for {waited}{why}")
+            }
+            (Reason::NoStandby, _) => format!("No other host could have taken over for {waited}"),
             (_, interval) => format!(
                 "Customers of {about} are polled late: the oldest has been due for {waited}, at an interval of {}",
                 short_duration(interval.unwrap_or_default())

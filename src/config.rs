@@ -19,6 +19,7 @@ mod schedule;
 mod secret;
 mod syntax;
 mod section;
+mod standby;
 mod summary;
 mod template;
 mod values;
@@ -92,6 +93,8 @@ pub struct Config {
     pub backup: Option<backup::Settings>,
     /// When a summary is sent, and where.
     pub summary: Option<SummarySettings>,
+    /// The hosts of which this is one; `None` if there is no other.
+    pub standby: Option<crate::standby::Settings>,
     /// Allowed but probably not meant; `check` shows them.
     pub warnings: Vec<Problem>,
     /// Where each key stands in the file.
@@ -265,8 +268,10 @@ fn read(mut root: Section<'_>) -> Option<Config> {
     let keep_attempts = schedule::retention(root.section("retention"));
     let backup = schedule::backup(&mut root, schedule.timezone, database.as_deref(), partners.loopback);
     let summary = summary::summary(&mut root, schedule.timezone, &endpoints, partners.loopback);
+    let standby = standby::standby(&mut root, heartbeat.is_some());
     Some(Config {
         summary,
+        standby,
         database: database?,
         partners: partners.settings,
         schedule,

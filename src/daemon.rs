@@ -21,6 +21,7 @@ use crate::config::Config;
 use crate::descriptors;
 use crate::instance_lock;
 use crate::partner_center;
+use crate::standby::{self, Leadership};
 use crate::store::{self, Store, WriteTx};
 use crate::time::{Clock, SystemClock, Timestamp};
 use loops::Prepared;
@@ -51,11 +52,15 @@ pub enum Error {
     PartnerCenter(#[from] partner_center::SetupError),
     #[error("the scheduler cannot be set up")]
     Scheduler(#[from] tokio_cron_scheduler::JobSchedulerError),
+    #[error("this host cannot take part in the election of [standby]")]
+    Standby(#[from] standby::Error),
     #[error("{0} ended by itself")]
     Ended(String),
 }
 
 /// Runs the daemon until a signal, then lets work in flight end.
+///
+/// With `[standby]` it stands by before that, and ends once this host does not lead any more: its next start stands by.
 ///
 /// # Errors
 /// When it cannot start, a loop ends by itself, or the database file was replaced.
@@ -72,6 +77,10 @@ pub async fn run(config: Config, mut signals: Signals) -> Result<(), Error> {
         },
         () = signals.end() => {
             info!("stopped before it had begun");
+            starting.shutdown().await;
+            if let Some(leadership) = kept.leadership.get() {
+                leadership.leave().await;
+            }
             return Ok(());
         }
     };
@@ -80,6 +89,13 @@ pub async fn run(config: Config, mut signals: Signals) -> Result<(), Error> {
 
     let mut reloads = Reloads::new(&store, &clock, &kept);
     let mut lost = std::pin::pin!(store.lost());
+    let leadership = kept.leadership.get().cloned();
+    let mut deposed = std::pin::pin!(async {
+        match &leadership {
+            Some(leadership) => leadership.lost().await,
+            None => std::future::pending().await,
+        }
+    });
     let broken = loop {
         let config = loops.config();
         tokio::select! {
@@ -89,6 +105,15 @@ pub async fn run(config: Config, mut signals: Signals) -> Result<(), Error> {
             },
             ended = loops.broken() => break Some(Error::Ended(ended.unwrap_or("everything".to_owned()))),
             lost = &mut lost => break Some(Error::Store(lost)),
+            () = &mut deposed => {
+                // Another host leads, or will: nothing may be sent any more, and what is noted here nobody reads.
+                loops.abort().await;
+                if let Some(leadership) = &leadership {
+                    leadership.end().await;
+                }
+                std::mem::forget((store.clone(), lock));
+                return Ok(());
+            }
             outcome = reloads.next(&config) => reloads.apply(outcome, &mut loops),
         }
     };
@@ -100,6 +125,7 @@ pub async fn run(config: Config, mut signals: Signals) -> Result<(), Error> {
     if let Some(error) = broken {
         // Work in flight is interrupted, and taken up at the next start.
         loops.abort().await;
+        leave(leadership.as_deref()).await;
         if matches!(error, Error::Ended(_) | Error::Store(store::Error::LogLost { .. })) {
             end(&store).await;
         } else {
@@ -120,9 +146,17 @@ pub async fn run(config: Config, mut signals: Signals) -> Result<(), Error> {
             error!("stopped, though something was under way still; it is taken up at the next start");
         }
     }
+    // Litestream reads the database, so it ends first.
+    leave(leadership.as_deref()).await;
     end(&store).await;
     drop(lock);
     Ok(())
+}
+
+async fn leave(leadership: Option<&Leadership>) {
+    if let Some(leadership) = leadership {
+        leadership.leave().await;
+    }
 }
 
 async fn end(store: &Store) {
@@ -147,6 +181,13 @@ async fn start_up(config: Config, clock: Arc<dyn Clock>, kept: Arc<Kept>) -> Res
     let (limit, needed) = (descriptors::raise_limit(), descriptors::needed(&config));
     if limit < needed {
         return Err(Error::Descriptors { limit, needed });
+    }
+    if let Some(settings) = &config.standby {
+        let leadership = standby::lead(settings, database, &clock, manager::stands_by).await?;
+        // Set once: this is the only start of the process.
+        let _ = kept.leadership.set(leadership);
+    } else {
+        standby::host_state::forget(database);
     }
     let is_new = store::was_deleted(database);
     let lock = take_lock(database)?;

@@ -71,6 +71,7 @@ pub mod alerts;
 pub mod delivery;
 // Assembly.
 pub mod backup;
+pub mod standby;
 pub mod summary;
 pub mod integrity;
 pub mod config;

@@ -11,6 +11,7 @@ use crate::config::PublicConfig;
 use crate::forecast::Forecasts;
 use crate::instance_lock;
 use crate::poller::{Every, Watched};
+use crate::standby::host_state::{self, HostState};
 use crate::store::backup::{BackupState, Restored};
 use crate::store::reports::{
     CurrentRow, CustomerRow, DecisionRow, DeliveryFilter, DeliveryRow, EndpointState, PartnerState, PendingRow,
@@ -63,6 +64,8 @@ pub struct Health {
     pub backup: Option<BackupState>,
     /// Null if it was not restored within 7 days.
     pub restored: Option<Restored>,
+    /// Null without `[standby]`.
+    pub standby: Option<HostState>,
 }
 
 #[derive(Debug, Serialize)]
@@ -185,6 +188,7 @@ pub async fn health(
         dead_letters,
         backup,
         restored,
+        standby: host_state::read(store.path()),
     })
 }
 

@@ -22,6 +22,7 @@ mod housekeeping;
 mod ids;
 mod membership;
 mod customer_sync;
+mod leader;
 mod mute;
 mod outbox;
 mod overdue;

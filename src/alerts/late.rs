@@ -20,8 +20,7 @@ const OVER_FOR: Duration = Duration::from_mins(1);
 impl Alerter {
     pub(super) async fn check_late(&self, now: Timestamp) -> Result<usize, store::Error> {
         let Lateness { late, failing } = look::late(&self.store, &self.scope, now).await?;
-        // Without a backup vetwatch sees and tells all the same.
-        self.late.store(late.iter().any(|late| late.reason != Reason::BackupFailed), Ordering::Relaxed);
+        self.late.store(late.iter().any(|late| !is_of_copies(late.reason)), Ordering::Relaxed);
         let mut raised = self.store.raised().await?;
         // What was sent past the outbox is in no table, but its end is reported as well.
         let mut sent = self.outside.raised();
@@ -76,7 +75,8 @@ impl Alerter {
             detail: format!(
                 "What it means: {what}. What helps: {remedy}.{} `vetwatch status` shows how it stands.",
                 match late.reason {
-                    Reason::DatabaseDamaged | Reason::BackupFailed => "",
+                    Reason::DatabaseDamaged => "",
+                    reason if is_of_copies(reason) => "",
                     _ => " No verdict is lost by that, but it is told late.",
                 }
             ),
@@ -116,6 +116,8 @@ impl Alerter {
                 (EventType::BackupRecovered, "No backups are configured any more".to_owned())
             }
             Reason::BackupFailed => (EventType::BackupRecovered, "A backup was made again".to_owned()),
+            Reason::ReplicaLate => (EventType::StandbyRecovered, "The replica has everything again".to_owned()),
+            Reason::NoStandby => (EventType::StandbyRecovered, "Another host can take over again".to_owned()),
             Reason::CustomerListFailing => {
                 (EventType::PartnerRecovered, format!("The customer list of {about} can be read again"))
             }
@@ -132,9 +134,14 @@ impl Alerter {
         let alert = Alert {
             summary,
             detail: format!(
-                "It was told {} ago that they {}.",
+                "It was told {} ago that {}.",
                 time_format::length(now.since(raised.reported_at)),
-                if raised.reason == Reason::BackupFailed { "fail" } else { "were not" }
+                match raised.reason {
+                    Reason::BackupFailed => "they fail",
+                    Reason::ReplicaLate => "it does not",
+                    Reason::NoStandby => "none can",
+                    _ => "they were not",
+                }
             ),
             figures: figures(raised.reason, about, None),
             of_vetwatch: is_of_vetwatch(raised.reason),
@@ -167,6 +174,11 @@ impl Raised {
     pub(super) fn is_same(&self, other: &Self) -> bool {
         self.reason == other.reason && self.about == other.about
     }
+}
+
+/// Whether it is about copies of the data: without one vetwatch sees and tells all the same.
+fn is_of_copies(reason: Reason) -> bool {
+    matches!(reason, Reason::BackupFailed | Reason::ReplicaLate | Reason::NoStandby)
 }
 
 /// Whether it is about an endpoint or the database, and no partner.

@@ -3,6 +3,7 @@
 use super::{Late, Reason, delivery_late, list_failing_since, polling_late};
 use crate::backup::Times;
 use crate::schedule::Intervals;
+use crate::standby::host_state::{self, HostState, Role};
 use crate::store::{self, Store};
 use crate::time::Timestamp;
 
@@ -38,6 +39,7 @@ pub async fn late(store: &Store, scope: &Scope, now: Timestamp) -> Result<Latene
     if let Some(times) = &scope.backup {
         found.late.extend(backup(store, times, alive_since, now).await?);
     }
+    found.late.extend(host_state::read(store.path()).iter().flat_map(|report| of_standby(report, now)));
     for partner in store.watched_partners().await? {
         if !scope.partners.contains(&partner.name) {
             continue;
@@ -71,6 +73,18 @@ pub async fn late(store: &Store, scope: &Scope, now: Timestamp) -> Result<Latene
 #[must_use]
 pub fn damaged(since: Timestamp) -> Late {
     Late { reason: Reason::DatabaseDamaged, about: String::new(), since, interval: None, why: None }
+}
+
+/// What keeps another host from taking over with everything, as the leader reports it.
+#[must_use]
+pub fn of_standby(report: &HostState, now: Timestamp) -> Vec<Late> {
+    if report.role != Role::Leader {
+        return Vec::new();
+    }
+    let replica = report.replica.failing_since.map(|since| (Reason::ReplicaLate, since, report.replica.error.clone()));
+    let alone = report.alone_since.map(|since| (Reason::NoStandby, since, None));
+    let late = [replica, alone].into_iter().flatten().filter(|(reason, since, _)| now.since(*since) >= reason.after());
+    late.map(|(reason, since, why)| Late { reason, about: String::new(), since, interval: None, why }).collect()
 }
 
 /// A backup that failed, or is missing though two were due since.

@@ -388,6 +388,9 @@ mod tests {
       monitor.credential_expiring  ops-mail, crm
       monitor.backup_failed        ops-mail, crm
       monitor.backup_recovered     ops-mail, crm
+      monitor.leader_changed       ops-mail, crm
+      monitor.standby_failing      ops-mail, crm
+      monitor.standby_recovered    ops-mail, crm
 
     backups: at "0 30 2 * * *" (Europe/Amsterdam) in /var/lib/vetwatch/backups, the newest 14 are kept; on the disk of the database, so copy them elsewhere: they do not survive the disk
     "#);

@@ -11,6 +11,7 @@ use crate::cli::{Exit, Failure, privileges, run};
 use crate::config::{Config, CredentialDirs, Problems, PublicConfig};
 use crate::daemon::{self, Kept, Parts};
 use crate::instance_lock;
+use crate::standby::host_state::{self, HostState};
 use crate::store::{self, Store};
 use crate::time::{Clock, SystemClock, Timestamp};
 
@@ -58,6 +59,7 @@ impl Context {
     /// Opens the database as the service's user, creating it if missing.
     pub(super) async fn store(&self, database: &Path) -> Result<Store, Failure> {
         privileges::become_owner_of(database)?;
+        must_lead(database)?;
         if store::was_deleted(database) {
             tracing::warn!("{}", daemon::new_database_warning(database));
         }
@@ -121,6 +123,7 @@ impl Context {
     /// [`Exit::NotFound`] if there is none.
     pub(super) async fn existing_store(&self, database: &Path) -> Result<Store, Failure> {
         privileges::become_owner_of(database)?;
+        must_lead(database)?;
         if !is_there(database)? {
             return Err(no_database(database));
         }
@@ -175,7 +178,26 @@ pub(super) fn reading_path(database: &Path) -> Result<(), Failure> {
     if is_there(database)? { Ok(()) } else { Err(no_database(database)) }
 }
 
+/// With `[standby]`, what a command wrote on a host that does not lead would be lost with the next leader.
+fn must_lead(database: &Path) -> Result<(), Failure> {
+    let Some(report) = host_state::read(database).filter(|_| instance_lock::daemon_runs(database) != Some(true)) else {
+        return Ok(());
+    };
+    Err(does_not_lead(&report).because("with [standby] only the host that leads has the data"))
+}
+
+fn does_not_lead(report: &HostState) -> Failure {
+    let failure = Failure::new(Exit::Failed, format!("this host ({}) does not lead", report.host));
+    match &report.leader {
+        Some(leader) if leader.host != report.host => failure.advise(format!("run the command on {}", leader.host)),
+        _ => failure.advise("start the daemon, and run the command on the host that leads: `vetwatch status` names it"),
+    }
+}
+
 fn no_database(database: &Path) -> Failure {
+    if let Some(report) = host_state::read(database) {
+        return does_not_lead(&report).because("its database went to the host that leads");
+    }
     Failure::new(Exit::NotFound, format!("there is no database at {}", database.display()))
         .advise("the daemon (`vetwatch run`) or `vetwatch customers add` creates it")
 }

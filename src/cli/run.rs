@@ -73,6 +73,7 @@ pub(super) fn failure(error: Error) -> Failure {
         error @ (Error::Descriptors { .. } | Error::Lock { .. }) => {
             Failure::new(Exit::Failed, "cannot start").because(error_chain(&error))
         }
+        Error::Standby(error) => Failure::new(Exit::Failed, "cannot stand by").because(error_chain(&error)),
         error => Failure::new(Exit::Failed, "the daemon stopped").because(error_chain(&error)),
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::attention::{Need, Reason};
 use crate::cli::args::CONFIG;
 use crate::cli::lookup::{self, Customer, Scope};
 use crate::cli::output::{self, Output};
@@ -14,6 +15,7 @@ use crate::cli::{Context, Exit, Failure};
 use crate::config::{self, PublicConfig};
 use crate::forecast::Forecasts;
 use crate::overview::{InReview, Overview, Seen, overview};
+use crate::standby::host_state::{self, HostState, Role};
 use crate::store::Store;
 use crate::store::reports::{CustomerRow, PendingRow, TransitionFilter, TransitionRow};
 use crate::time::Timestamp;
@@ -45,6 +47,8 @@ pub struct Who {
 
 /// What is shown, of all or of one customer.
 enum Screen {
+    /// With `[standby]`, a host that does not lead: it has no database to show.
+    StandingBy(Box<StandingBy>),
     All(Box<Overview>),
     One(Box<OneCustomer>),
 }
@@ -52,6 +56,7 @@ enum Screen {
 impl Screen {
     fn text(&self, out: &Output, now: Timestamp) -> String {
         match self {
+            Self::StandingBy(host) => screen::of_standby(out, host),
             Self::All(overview) => screen::of_all(out, overview),
             Self::One(customer) => screen::of_one(out, customer, now),
         }
@@ -59,6 +64,7 @@ impl Screen {
 
     fn json(&self, out: &Output) -> Result<(), Failure> {
         match self {
+            Self::StandingBy(host) => out.json(host),
             Self::All(overview) => out.json(overview),
             Self::One(customer) => out.json(customer),
         }
@@ -66,6 +72,7 @@ impl Screen {
 
     fn exit(&self) -> Exit {
         let well = match self {
+            Self::StandingBy(host) => host.attention.is_empty(),
             Self::All(overview) => overview.health.attention.is_empty(),
             Self::One(one) => one.customer.unreadable_since.is_none() || one.customer.paused,
         };
@@ -125,6 +132,9 @@ async fn watch(context: &Context, outline: &PublicConfig, who: &Who) -> Result<E
 }
 
 async fn look(context: &Context, outline: &PublicConfig, who: &Who) -> Result<Screen, Failure> {
+    if let Some(report) = host_state::read(&outline.database).filter(|report| report.role != Role::Leader) {
+        return Ok(Screen::StandingBy(Box::new(StandingBy::new(report, context.now()))));
+    }
     let store = context.reading_store(&outline.database).await?;
     let partner = who.partner.as_deref();
     lookup::partner(&outline.partners, &store, partner).await?;
@@ -134,6 +144,32 @@ async fn look(context: &Context, outline: &PublicConfig, who: &Who) -> Result<Sc
     }
     let seen = Seen::by_command(&store).await;
     Ok(Screen::All(Box::new(overview(outline, &store, seen, context.now(), partner).await?)))
+}
+
+/// A host that does not lead; the output of `--json`.
+#[derive(Debug, Serialize)]
+struct StandingBy {
+    now: Timestamp,
+    attention: Vec<String>,
+    reasons: Vec<Need>,
+    standby: HostState,
+}
+
+impl StandingBy {
+    fn new(standby: HostState, now: Timestamp) -> Self {
+        let need = |reason, since, text: String| Need { reason, about: String::new(), since, text };
+        let why = standby.error.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        let reasons = if standby.is_old(now) {
+            let text = "no daemon runs on this host, so it could not take over (`systemctl start vetwatch`)";
+            vec![need(Reason::NotRunning, Some(standby.at), text.to_owned())]
+        } else if standby.leader.is_none() && standby.role == Role::Standby {
+            let text = format!("no host leads, so nothing is polled and nothing is delivered{why}");
+            vec![need(Reason::NoLeader, standby.failing_since, text)]
+        } else {
+            Vec::new()
+        };
+        Self { now, attention: reasons.iter().map(|need| need.text.clone()).collect(), reasons, standby }
+    }
 }
 
 /// What `status` and `status --json` print, whatever the width.

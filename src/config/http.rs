@@ -130,7 +130,7 @@ fn holds_certificates(text: &str) -> bool {
 }
 
 /// Reads certificates and key, from one file or two.
-fn certificate(section: &mut Section<'_>) -> Option<SecretString> {
+pub(super) fn certificate(section: &mut Section<'_>) -> Option<SecretString> {
     if section.has("client_key_file") {
         section.require_or("client_certificate_file", "is missing: it goes with client_key_file");
     }

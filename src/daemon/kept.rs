@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -16,6 +16,7 @@ use crate::delivery::InFlight;
 use crate::metrics::Metrics;
 use crate::partner_center::{Budget, PartnerCenter};
 use crate::poller::{Flight, RecentPolls};
+use crate::standby::Leadership;
 use crate::time::{Clock, Timestamp};
 use crate::worker_loop::Crons;
 
@@ -30,6 +31,8 @@ pub struct Kept {
     pub outside: Outside,
     pub metrics: Arc<Metrics>,
     pub crons: tokio::sync::Mutex<Crons>,
+    /// With `[standby]`, once this host leads.
+    pub leadership: OnceLock<Arc<Leadership>>,
     partners: Mutex<BTreeMap<String, KeptPartner>>,
     endpoints: Mutex<BTreeMap<String, KeptEndpoint>>,
 }
@@ -66,6 +69,7 @@ impl Kept {
             outside: Outside::default(),
             metrics: Arc::default(),
             crons: tokio::sync::Mutex::default(),
+            leadership: OnceLock::new(),
             partners: Mutex::default(),
             endpoints: Mutex::default(),
         }
@@ -80,11 +84,16 @@ impl Kept {
         }
         // One that left and came back begins anew, but for what it has spent.
         let new_budget = || Arc::new(Budget::per_minute(requests_per_minute).limited_to(limit, now));
+        let budget = budget.unwrap_or_else(new_budget);
+        // The leader before may have spent its own within this minute.
+        while self.leadership.get().is_some() && budget.available(now) > 0 {
+            budget.spend(now);
+        }
         let kept = KeptPartner {
             stop: self.stop.child_token(),
             poke: Arc::default(),
             customer_sync_poke: Arc::default(),
-            budget: budget.unwrap_or_else(new_budget),
+            budget,
             flight: Arc::default(),
             recent_polls: Arc::default(),
             scan: Arc::default(),

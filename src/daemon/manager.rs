@@ -57,6 +57,13 @@ pub(super) fn still_starting() {
     notify(&NotifyState::ExtendTimeoutUsec(60_000_000));
 }
 
+/// Says that this host stands by, which is all that it is started for: it is ready, and its watchdog is fed.
+pub(super) fn stands_by(status: &str) {
+    notify(&NotifyState::Ready);
+    notify(&NotifyState::Status(status));
+    notify(&NotifyState::Watchdog);
+}
+
 /// Sends one sentence for `systemctl status` whenever it changes.
 pub(super) async fn report_status(store: Store, mut in_force: watch::Receiver<Arc<InForce>>, stop: CancellationToken) {
     let (mut usual, mut sent_status, mut counted): (String, String, Option<Instant>) = Default::default();

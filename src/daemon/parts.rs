@@ -66,6 +66,7 @@ pub async fn assemble(config: &Config, store: &Store, clock: &Arc<dyn Clock>, ke
             settings: endpoint.fingerprint(),
             neighbours: neighbours(config, endpoint, kept),
             stop: kept.stop.clone(),
+            leadership: kept.leadership.get().cloned(),
         };
         let dispatcher = Dispatcher::new(sender, routes.clone(), in_flight, stop.clone());
         endpoints.push(EndpointParts { dispatcher, poke, stop });
@@ -94,6 +95,7 @@ pub async fn assemble(config: &Config, store: &Store, clock: &Arc<dyn Clock>, ke
         store: store.clone(),
         clock: clock.clone(),
         clock_watch: kept.clock_watch.clone(),
+        leadership: kept.leadership.get().cloned(),
         outbox,
     };
     Ok(Parts { partners, endpoints, alerts })

@@ -203,6 +203,12 @@ async fn prepare(
         let text = format!("database.path: {new} instead of {old} needs a restart: `systemctl restart vetwatch`");
         return Outcome::Refused(vec![text]);
     }
+    let is_other = |section: &str| in_force.content.section(section) != config.content.section(section);
+    if is_other("standby") {
+        return Outcome::Refused(vec![
+            "[standby] was changed, which needs a restart: `systemctl restart vetwatch`".to_owned(),
+        ]);
+    }
     if in_force.content.is_same(&config.content) {
         return Outcome::Unchanged;
     }

@@ -12,6 +12,7 @@ use tracing::{error, info, warn};
 use crate::delivery::retry::{MAX_PROBE_PAUSE, RetryDecision, RetryPolicy, Waited};
 use crate::delivery::{AttemptResult, Channel, Outcome, took};
 use crate::metrics::Metrics;
+use crate::standby::Leadership;
 use crate::store::{self, ClaimedDelivery, Store, WriteTx};
 use crate::time::{Clock, Timestamp};
 
@@ -46,11 +47,16 @@ pub struct Sender {
     pub neighbours: Vec<Neighbour>,
     /// Cancelled when the process stops: then an open attempt has a few seconds left.
     pub stop: CancellationToken,
+    /// With `[standby]`: whether this host may send.
+    pub leadership: Option<Arc<Leadership>>,
 }
 
 impl Sender {
     /// Makes one attempt and records it. Returns whether it was accepted.
     pub(super) async fn send(&self, due: &ClaimedDelivery, now: Timestamp) -> bool {
+        if !self.may_send(due).await {
+            return false;
+        }
         let began = Instant::now();
         let result = tokio::select! {
             result = self.attempt(due, now) => result,
@@ -68,6 +74,14 @@ impl Sender {
         let began = Instant::now();
         let result = self.attempt(due, now).await;
         self.try_finish(due, &result, began.elapsed()).await
+    }
+
+    /// False on a host that does not lead any more: its process ends, and the attempt that it claimed is the next leader's.
+    async fn may_send(&self, due: &ClaimedDelivery) -> bool {
+        match &self.leadership {
+            Some(leadership) => leadership.may_send(due.attempt).await,
+            None => true,
+        }
     }
 
     async fn stop_grace_over(&self) {

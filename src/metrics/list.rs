@@ -86,6 +86,16 @@ metrics! {
     WAL_BYTES = "gauge" "vetwatch_database_wal_bytes" [], "Size of the `-wal` file beside it.";
     BACKUP = "gauge" "vetwatch_backup_last_success_timestamp_seconds" [],
         "When the last backup of `[backup]` was made; 0 if never. No series without `[backup]`.";
+    LEADER = "gauge" "vetwatch_leader_info" ["host", "epoch"],
+        "1: this host leads. No series without `[standby]`.";
+    LEADER_SINCE = "gauge" "vetwatch_leader_since_timestamp_seconds" [],
+        "When this host was elected. No series without `[standby]`.";
+    STANDBY_HOSTS = "gauge" "vetwatch_standby_hosts" [],
+        "How many other hosts could take over. No series without `[standby]`.";
+    REPLICA_SYNCED = "gauge" "vetwatch_replica_last_sync_timestamp_seconds" [],
+        "When the replica last had everything; 0 if never. No series without `[standby]`.";
+    UNREPLICATED = "gauge" "vetwatch_unreplicated_attempts" [],
+        "First attempts since this host was elected that did not wait for the replica, because it failed. No series without `[standby]`.";
     RELOAD_SUCCESSFUL = "gauge" "vetwatch_config_last_reload_successful" [],
         "1 if the last reload, or the start, took the configuration; 0 if it was refused.";
     RELOADED = "gauge" "vetwatch_config_last_reload_success_timestamp_seconds" [],

@@ -10,6 +10,7 @@ use crate::attention::Reason;
 use crate::config::PublicConfig;
 use crate::metrics::list::{self, Metric};
 use crate::overview::{self, Health, Seen};
+use crate::standby::host_state::HostState;
 use crate::store::reports::EndpointState;
 use crate::store::{self, ConfigurationState, Store};
 use crate::time::Timestamp;
@@ -116,10 +117,23 @@ impl Gauges {
         if *has_backups {
             self.last(&list::BACKUP, &[], health.backup.as_ref().and_then(|backup| backup.at));
         }
+        if let Some(report) = &health.standby {
+            self.standby(report);
+        }
         if let Some(configuration) = configuration {
             self.set(&list::RELOAD_SUCCESSFUL, &[], f64::from(u8::from(configuration.refused_at.is_none())));
             self.at(&list::RELOADED, &[], Some(configuration.loaded_at));
         }
+    }
+
+    fn standby(&mut self, report: &HostState) {
+        if let Some(leader) = &report.leader {
+            self.set(&list::LEADER, &[&leader.host, &leader.epoch.to_string()], 1.0);
+            self.at(&list::LEADER_SINCE, &[], Some(leader.since));
+        }
+        self.set(&list::STANDBY_HOSTS, &[], float(report.others.len() as u64));
+        self.last(&list::REPLICA_SYNCED, &[], report.replica.synced_at);
+        self.set(&list::UNREPLICATED, &[], float(report.replica.unreplicated_attempts));
     }
 
     fn endpoint(&mut self, state: &EndpointState) {

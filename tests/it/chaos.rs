@@ -6,7 +6,7 @@
 //!
 //! `tests/campaign chaos 60` does it for an hour. Time passes forty times as fast for the daemon: see [`machine`].
 
-mod machine;
+pub(crate) mod machine;
 mod trouble;
 mod truth;
 

@@ -49,6 +49,7 @@ mod sequence;
 mod service;
 mod signals;
 mod soak;
+mod standby;
 mod static_page;
 mod summary;
 mod tunnel;

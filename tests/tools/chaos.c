@@ -1,11 +1,13 @@
 // Clocks that run faster, are set or stand still, and a disk that fails, for one process: LD_PRELOAD of `tests/campaign
-// chaos`. CHAOS_PAGE names a file of eight 64-bit integers, which may change at any time (tests/it/chaos/machine.rs).
+// chaos`. CHAOS_PAGE names a file of nine 64-bit integers, which may change at any time (tests/it/chaos/machine.rs).
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/futex.h>
+#include <netinet/in.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -13,6 +15,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <time.h>
@@ -27,6 +30,7 @@ struct page {
     int64_t calls;  // which: READ, WRITE, SYNC, RESIZE
     int64_t share;  // of 1,000,000
     int64_t failed; // so many did
+    int64_t port;   // the process is stopped before it connects there, once; 0: it is not
 };
 
 enum { READ = 1, WRITE = 2, SYNC = 4, RESIZE = 8 };
@@ -181,4 +185,16 @@ int ftruncate64(int file, off64_t size) {
     if (!fails(file, RESIZE)) return real(file, size);
     errno = page->error;
     return -1;
+}
+
+// --- Connections ---
+
+int connect(int socket, const struct sockaddr *to, socklen_t length) {
+    REAL(int, "connect", int, const struct sockaddr *, socklen_t);
+    const struct sockaddr_in *inet = (const struct sockaddr_in *)to;
+    if (page && page->port && length >= sizeof *inet && inet->sin_family == AF_INET && ntohs(inet->sin_port) == page->port) {
+        page->port = 0;
+        kill(getpid(), SIGSTOP);
+    }
+    return real(socket, to, length);
 }

@@ -77,6 +77,12 @@ event_types! {
     BackupFailed = "monitor.backup_failed",
     /// a backup was made again.
     BackupRecovered = "monitor.backup_recovered",
+    /// with [`[standby]`](standby.md): another host leads than before.
+    LeaderChanged = "monitor.leader_changed",
+    /// with [`[standby]`](standby.md): the replica has lacked the newest changes for a minute, or the leader has had no other host that could take over for 10 minutes.
+    StandbyFailing = "monitor.standby_failing",
+    /// that is over.
+    StandbyRecovered = "monitor.standby_recovered",
     /// every week ([configurable](configuration.md#summary)): what was decided, what is in review, what needs a person. Not sent when there is nothing of it.
     Summary = "summary",
 }

@@ -316,7 +316,8 @@ fn monitor(event: EventType, data: &EventData, notice: &OperationalNotice, occur
         | EventType::CustomersRecovered
         | EventType::PollingRecovered
         | EventType::EndpointRecovered
-        | EventType::BackupRecovered => (Severity::Good, Label::new("Works again", ["works again", "work again"])),
+        | EventType::BackupRecovered
+        | EventType::StandbyRecovered => (Severity::Good, Label::new("Works again", ["works again", "work again"])),
         EventType::InitialSync => (
             Severity::Plain,
             Label::new("vetwatch has begun to watch", ["partner is watched now", "partners are watched now"]),
@@ -384,14 +385,17 @@ fn severity(kind: EventType) -> u8 {
         | EventType::EndpointFailing
         | EventType::DeadLetter
         | EventType::CredentialExpiring
-        | EventType::BackupFailed => 4,
+        | EventType::BackupFailed
+        | EventType::LeaderChanged
+        | EventType::StandbyFailing => 4,
         EventType::UnknownStatus => 5,
         EventType::Approved => 6,
         EventType::PartnerRecovered
         | EventType::CustomersRecovered
         | EventType::PollingRecovered
         | EventType::EndpointRecovered
-        | EventType::BackupRecovered => 7,
+        | EventType::BackupRecovered
+        | EventType::StandbyRecovered => 7,
         EventType::Submitted => 8,
         EventType::Changed | EventType::InitialSync => 9,
         EventType::Summary => 10,

@@ -146,6 +146,18 @@ reasons! {
         "the last backup by `[backup]` failed, or the last good one is older than twice its period",
         "at once",
         "the reason stands beside it: free the disk, or make the directory writable for the service; it is tried again every hour";
+    ReplicaLate = "replica_late", minutes(1), Some(EventType::StandbyFailing),
+        "with `[standby]`: the replica has lacked the newest changes for a minute",
+        "then",
+        "the reason stands beside it: mend the place of the replicas or the way to it; it is tried again all the time";
+    NoStandby = "no_standby", minutes(10), Some(EventType::StandbyFailing),
+        "with `[standby]`: no other host could have taken over for 10 minutes",
+        "then",
+        "`vetwatch status` on the other host says why it does not stand by";
+    NoLeader = "no_leader", Duration::ZERO, None,
+        "with `[standby]`: this host stands by, and no host leads",
+        "nobody polls or sends, so the heartbeat stays away",
+        "the reason stands beside it: mostly etcd cannot be reached, or the replica cannot be restored";
     HeartbeatFailing = "heartbeat_failing", minutes(3), None,
         "the dead man's switch has not accepted the heartbeat for 3 minutes",
         "the switch misses it, and raises the alert itself",

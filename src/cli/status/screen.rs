@@ -3,11 +3,12 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::OneCustomer;
+use super::{OneCustomer, StandingBy};
 use crate::cli::lookup::name_or_id;
 use crate::cli::output::{Column, Output};
 use crate::cli::{customers, history, time_args};
 use crate::overview::{InReview, Overview, Partner};
+use crate::standby::host_state::{HostState, Role};
 use crate::store::backup::BackupState;
 use crate::store::reports::{EndpointState, PartnerState, PendingRow};
 use crate::text;
@@ -139,6 +140,9 @@ pub(super) fn of_all(out: &Output, all: &Overview) -> String {
     if let Some(backup) = &all.health.backup {
         let _ = writeln!(page, "{}", text::terminal(&last_backup(backup)));
     }
+    if let Some(report) = &all.health.standby {
+        let _ = writeln!(page, "{}", text::terminal(&hosts(report)));
+    }
     page
 }
 
@@ -148,6 +152,48 @@ fn last_backup(backup: &BackupState) -> String {
     #[expect(clippy::cast_precision_loss, reason = "one digit is shown")]
     let megabytes = backup.bytes.unwrap_or_default() as f64 / 1e6;
     format!("last backup: {} UTC, {megabytes:.1} MB, {file}", time_args::minute(at))
+}
+
+/// A host that does not lead.
+pub(super) fn of_standby(out: &Output, host: &StandingBy) -> String {
+    let style = out.style;
+    let report = &host.standby;
+    let verdict =
+        if host.attention.is_empty() { style.good("all is well on this host") } else { style.bad("1 thing needs you") };
+    let mut page = format!("{verdict}\n{} UTC\n", time_args::minute(host.now));
+    for line in &host.attention {
+        let _ = writeln!(page, "{}", style.bad(&format!("!  {}", text::terminal(line))));
+    }
+    let leader = match (&report.leader, report.role) {
+        (Some(_), Role::TakingOver) => format!("{} takes over at this moment", report.host),
+        (Some(leader), _) => format!(
+            "{} stands by; {} leads, since {} UTC (epoch {}): `vetwatch status` there shows customers and messages",
+            report.host,
+            leader.host,
+            time_args::minute(leader.since),
+            leader.epoch
+        ),
+        (None, _) => format!("{} stands by", report.host),
+    };
+    let _ = writeln!(page, "\n{}", text::terminal(&leader));
+    if !report.others.is_empty() {
+        let _ = writeln!(page, "hosts beside this one: {}", text::terminal(&report.others.join(", ")));
+    }
+    let _ = writeln!(page, "replicas: {}", text::terminal(&report.replica.place));
+    page
+}
+
+/// `leader: vetwatch-1, since 2026-11-28 01:30 UTC (epoch 41); stands by: vetwatch-2; replica complete at 09:14:02 UTC`
+fn hosts(report: &HostState) -> String {
+    let since =
+        report.leader.as_ref().map(|it| format!(", since {} UTC (epoch {})", time_args::minute(it.since), it.epoch));
+    let others = if report.others.is_empty() { "nobody".to_owned() } else { report.others.join(", ") };
+    let replica = match (report.replica.failing_since, report.replica.synced_at) {
+        (Some(since), _) => format!("incomplete since {} UTC", time_args::minute(since)),
+        (None, Some(at)) => format!("complete at {} UTC", at.to_utc().format("%H:%M:%S")),
+        (None, None) => "begun".to_owned(),
+    };
+    format!("leader: {}{}; stands by: {others}; replica {replica}", report.host, since.unwrap_or_default())
 }
 
 pub(super) fn of_one(out: &Output, one: &OneCustomer, now: Timestamp) -> String {

@@ -18,6 +18,8 @@ const ALL_KINDS: &str = "
     [retention]
     [summary]
     [backup]
+    [standby]
+    client_key_file = 'x'
     [web]
     trusted_proxy = {}
     [operators]
@@ -124,6 +126,7 @@ fn the_schema_has_the_keys_that_are_read_and_no_others() {
         "retention",
         "summary",
         "backup",
+        "standby",
         "web",
         "operators",
         "route",

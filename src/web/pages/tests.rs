@@ -5,6 +5,8 @@ use super::*;
 use crate::attention::{Need, Reason};
 use crate::overview::{Health, Partner};
 use crate::report::Report;
+use crate::standby::elector::Leader;
+use crate::standby::host_state::{HostState, ReplicaState, Role};
 use crate::store::PartnerId;
 use crate::store::backup::BackupState;
 use crate::store::reports::{
@@ -282,6 +284,24 @@ fn endpoint(there: bool) -> EndpointState {
     }
 }
 
+fn leading(there: bool) -> HostState {
+    let leader = Leader { host: "vetwatch-1".to_owned(), epoch: 41, since: TIME };
+    let place = "sftp://backup.example/vetwatch".to_owned();
+    let replica = ReplicaState {
+        synced_at: time(there),
+        failing_since: time(there),
+        error: text(there),
+        ..ReplicaState::default()
+    };
+    HostState {
+        role: Role::Leader,
+        leader: there.then_some(leader),
+        others: there.then(|| "vetwatch-2".to_owned()).into_iter().collect(),
+        replica: ReplicaState { place, ..replica },
+        ..HostState::begin("no.db".as_ref(), "vetwatch-1", String::new(), TIME)
+    }
+}
+
 fn health(there: bool) -> Value {
     let need = |there: bool| Need {
         reason: Reason::PartnerFailing,
@@ -298,6 +318,7 @@ fn health(there: bool) -> Value {
     };
     let health = Health {
         now: TIME,
+        standby: there.then(|| leading(true)),
         daemon_running: there.then_some(true),
         attention: Vec::new(),
         reasons: if there { vec![need(true), need(false)] } else { Vec::new() },
@@ -422,6 +443,9 @@ fn values() -> Vec<(&'static str, Vec<Value>)> {
     without_backups["backup"] = serde_json::to_value(BackupState::default()).unwrap();
     let mut healths = each(health);
     healths.push(without_backups);
+    let mut alone = health(true);
+    alone["standby"] = serde_json::to_value(leading(false)).unwrap();
+    healths.push(alone);
     vec![
         (
             "index.html",

@@ -26,10 +26,11 @@ enum Field {
     Calls,
     Share,
     Failed,
+    StopPort,
 }
 
 /// Which calls of the disk fail.
-pub(super) mod calls {
+pub(crate) mod calls {
     pub(crate) const READ: i64 = 1;
     pub(crate) const WRITE: i64 = 2;
     pub(crate) const SYNC: i64 = 4;
@@ -37,18 +38,18 @@ pub(super) mod calls {
 }
 
 /// As a [`Clock`] it tells the right time, which Partner Center and the receivers have.
-pub(super) struct Machine {
+pub(crate) struct Machine {
     page: File,
     began: Duration,
     speed: i64,
     asleep: AtomicI64,
     /// The library to be loaded before the C library, and its page.
-    pub(super) environment: [(&'static str, PathBuf); 2],
+    pub(crate) environment: [(&'static str, PathBuf); 2],
 }
 
 impl Machine {
     /// Compiles the library into this folder.
-    pub(super) fn new(folder: &Path, speed: u32) -> Self {
+    pub(crate) fn new(folder: &Path, speed: u32) -> Self {
         let (library, path) = (folder.join("chaos.so"), folder.join("chaos.page"));
         let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools/chaos.c");
         let mut compiler = Command::new("cc");
@@ -69,37 +70,42 @@ impl Machine {
     }
 
     /// Time passes while the machine is suspended.
-    pub(super) fn suspend(&self, time: Duration) {
+    pub(crate) fn suspend(&self, time: Duration) {
         let asleep = self.asleep.fetch_add(nanoseconds(time), Ordering::SeqCst) + nanoseconds(time);
         self.put(Field::Asleep, asleep);
     }
 
     /// The daemon's clock is wrong by so many seconds from now on.
-    pub(super) fn set_clock(&self, seconds: i64) {
+    pub(crate) fn set_clock(&self, seconds: i64) {
         self.put(Field::Set, seconds * 1_000_000_000);
     }
 
     /// From now on, a share of these calls fails.
-    pub(super) fn fail(&self, error: Errno, calls: i64, share: f64) {
+    pub(crate) fn fail(&self, error: Errno, calls: i64, share: f64) {
         #[expect(clippy::cast_possible_truncation, reason = "at most a million")]
         self.put(Field::Share, (share * 1_000_000.0) as i64);
         self.put(Field::Calls, calls);
         self.put(Field::Error, error as i64);
     }
 
-    pub(super) fn mend(&self) {
+    /// Stops the process (SIGSTOP) right before it connects to this port, once.
+    pub(crate) fn stop_before_connecting_to(&self, port: u16) {
+        self.put(Field::StopPort, i64::from(port));
+    }
+
+    pub(crate) fn mend(&self) {
         self.put(Field::Error, 0);
     }
 
     /// How many calls have failed.
-    pub(super) fn failed(&self) -> i64 {
+    pub(crate) fn failed(&self) -> i64 {
         let mut bytes = [0; 8];
         self.page.read_exact_at(&mut bytes, Field::Failed as u64 * 8).expect("a page");
         i64::from_ne_bytes(bytes)
     }
 
     /// How long it has run, without the time it was suspended.
-    pub(super) fn ran(&self) -> Duration {
+    pub(crate) fn ran(&self) -> Duration {
         (monotonic().saturating_sub(self.began)) * u32::try_from(self.speed).expect("a small number")
     }
 }

@@ -15,26 +15,26 @@ use crate::process::{DaemonHarness, now};
 
 /// The begin or end of a review, to be notified.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Step {
-    pub(super) customer: String,
-    pub(super) attempt: u64,
+pub(crate) struct Step {
+    pub(crate) customer: String,
+    pub(crate) attempt: u64,
     /// The type of the event, without `vetting.`.
-    pub(super) what: String,
+    pub(crate) what: String,
 }
 
 impl Step {
-    pub(super) fn is_verdict(&self) -> bool {
+    pub(crate) fn is_verdict(&self) -> bool {
         self.what != "submitted"
     }
 
     /// Columns `customer_id, event_type, attempt`.
-    pub(super) fn row(&self) -> String {
+    pub(crate) fn row(&self) -> String {
         format!("{} | vetting.{} | {}", self.customer, self.what, self.attempt)
     }
 }
 
 /// The step that a webhook notifies, and the event's id.
-pub(super) fn of_hook(hook: &WebhookRequest) -> (Step, String) {
+pub(crate) fn of_hook(hook: &WebhookRequest) -> (Step, String) {
     let json = hook.json();
     let text = |pointer: &str| json.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
     let step = Step {
@@ -53,7 +53,7 @@ pub(crate) fn name_of(mail: &Mail) -> String {
 }
 
 /// Expected steps of each mail, by its id, with the events' ids.
-pub(super) async fn told_by_mail(town: &DaemonHarness) -> BTreeMap<String, Vec<(Step, String)>> {
+pub(crate) async fn told_by_mail(town: &DaemonHarness) -> BTreeMap<String, Vec<(Step, String)>> {
     let sql = "select de.delivery, e.id, c.customer_id, e.type, json_extract(e.data, '$.attempt')
                from delivery_event de join event e on e.id = de.event join customer c on c.id = e.customer
                where de.endpoint = 'sales-mail'";
@@ -70,7 +70,7 @@ pub(super) async fn told_by_mail(town: &DaemonHarness) -> BTreeMap<String, Vec<(
 
 /// Reviews of some customers. A customer's next step comes a little after the last one was notified, so that each is
 /// seen: two between two polls would be one.
-pub(super) struct Reviews {
+pub(crate) struct Reviews {
     rng: Rng,
     customers: BTreeMap<String, Customer>,
     /// All steps so far.
@@ -88,7 +88,7 @@ struct Customer {
 
 impl Reviews {
     /// Adds customers whose first review was polled.
-    pub(super) async fn begin(town: &DaemonHarness, count: usize, rng: Rng) -> Self {
+    pub(crate) async fn begin(town: &DaemonHarness, count: usize, rng: Rng) -> Self {
         let ids = town.in_review_since_long(count).await;
         let customer = |id| (id, Customer { attempt: 1, approved: false, in_review: true });
         let customers = ids.into_iter().map(customer).collect();
@@ -96,7 +96,7 @@ impl Reviews {
     }
 
     /// Never returns; may be cancelled at any point.
-    pub(super) async fn go_on(&mut self, town: &DaemonHarness) {
+    pub(crate) async fn go_on(&mut self, town: &DaemonHarness) {
         if self.done.is_empty() {
             for id in self.customers.keys().cloned().collect::<Vec<_>>() {
                 self.next(town, &id);
@@ -121,7 +121,7 @@ impl Reviews {
     }
 
     /// What happened in all.
-    pub(super) fn end(&mut self) -> Vec<Step> {
+    pub(crate) fn end(&mut self) -> Vec<Step> {
         std::mem::take(&mut self.done)
     }
 

@@ -103,6 +103,22 @@ pub fn event(kind: EventType, event_id: Uuid, partner: &str, now: Timestamp) -> 
             "It was told 2 hours ago that they fail.",
             &json!({"reason": "backup_failed"}),
         ),
+        EventType::LeaderChanged => monitor(
+            "vetwatch runs on vetwatch-2 now",
+            "vetwatch-1 led until then. See whether that host is well: nobody else can take over until it is back.",
+            &json!({"host": "vetwatch-2", "before": "vetwatch-1", "epoch": 41}),
+        ),
+        EventType::StandbyFailing => monitor(
+            "The replica has lacked the newest changes for 2 minutes",
+            "sftp://backup.contoso.example/vetwatch: no space left on device. Verdicts are sent all the same; if this host died \
+             now, what the replica lacks would be found again.",
+            &json!({"reason": "replica_late", "since": now.before(Duration::from_mins(2))}),
+        ),
+        EventType::StandbyRecovered => monitor(
+            "The replica has everything again",
+            "It was told 2 hours ago that it does not.",
+            &json!({"reason": "replica_late"}),
+        ),
         EventType::Summary => summary(partner, now),
         EventType::CredentialExpiring => monitor(
             "The client secret of emea ends in 14 days",

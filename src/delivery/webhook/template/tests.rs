@@ -261,6 +261,7 @@ fn pagerduty_resolves_with_an_approval_what_a_denial_has_triggered() {
         (EventType::PollingLate, EventType::PollingRecovered),
         (EventType::EndpointFailing, EventType::EndpointRecovered),
         (EventType::BackupFailed, EventType::BackupRecovered),
+        (EventType::StandbyFailing, EventType::StandbyRecovered),
     ] {
         assert_eq!((of(trouble).0, of(over).0), ("trigger".to_owned(), "resolve".to_owned()));
         assert_eq!(of(trouble).1, of(over).1);
@@ -323,7 +324,7 @@ fn a_name_that_is_not_there_is_a_flaw_and_never_an_empty_text() {
     let only_some = template("{\"customer\": {{ events[0].customer.name }}}").unwrap();
     let problems: Vec<_> = only_some.problems().iter().map(ToString::to_string).collect();
     assert_eq!(problems.len(), 1);
-    assert!(problems[0].ends_with("(with monitor.unknown_status and 15 more)"), "{problems:?}");
+    assert!(problems[0].ends_with("(with monitor.unknown_status and 18 more)"), "{problems:?}");
 }
 
 #[test]

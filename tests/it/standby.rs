@@ -1,0 +1,194 @@
+//! Two hosts, of which one leads, on a network of their own with a real etcd and a real Litestream over SFTP. They are cut off
+//! from each other, stopped, killed and suspended, their clocks are set, the replicas' server is slow or full; and meanwhile
+//! Microsoft decides. In the end each verdict has arrived under one id.
+//!
+//! `tests/campaign standby 60` does it for an hour; without it, a minute.
+
+mod hosts;
+mod network;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use fastrand::Rng;
+use tokio::time::{Instant, sleep};
+use vetwatch::sandbox::webhook_receiver::{Signature, WebhookRequest};
+
+use self::hosts::Pair;
+use self::network::{Network, Place};
+use crate::crash::reviews::{Reviews, Step, name_of, of_hook, told_by_mail};
+use crate::process::{DaemonHarness, eventually};
+
+const SCHEDULE: &str = "in_review = \"1s\"\nsettled = \"1s\"";
+const MORE: &str = "
+[[route]]
+events = [\"vetting.submitted\"]
+endpoints = [\"sales-mail\", \"crm\"]
+group_wait = \"0s\"
+[retry]
+schedule = [\"1s\"]
+[overdue]
+business_days = []
+";
+const CUSTOMERS: usize = 12;
+/// Every verdict arrives within this time after the last trouble is over.
+const PATIENCE: Duration = Duration::from_mins(2);
+/// Requests a minute. The schedule asks for more.
+const BUDGET: usize = 400;
+/// What is sent beyond the budget, as debt: tokens, and what was under way.
+const DEBT: usize = 20;
+
+/// What happens to the hosts, one at a time.
+#[derive(Debug, Clone, Copy)]
+enum Trouble {
+    /// Packets between a host and a place are dropped.
+    Cut(Place),
+    /// The leader is cut off from everything.
+    Alone,
+    /// SIGSTOP and SIGCONT, with or without Litestream.
+    Stop {
+        with_litestream: bool,
+    },
+    /// SIGSTOP right before the leader connects to an endpoint: after it has looked at its lease.
+    StopBeforeConnecting,
+    /// SIGKILL, with or without Litestream.
+    Kill {
+        with_litestream: bool,
+    },
+    /// SIGKILL as soon as a webhook has arrived.
+    KillWhenTold,
+    /// SIGTERM.
+    End,
+    /// The wall clock is set by an hour.
+    Clock,
+    /// The machine is suspended: clocks that count suspends go on.
+    Suspend,
+    SlowCarrier,
+    FullCarrier,
+}
+
+const TROUBLES: [Trouble; 16] = [
+    Trouble::KillWhenTold,
+    Trouble::Stop { with_litestream: false },
+    Trouble::Cut(Place::Witness),
+    Trouble::Kill { with_litestream: true },
+    Trouble::StopBeforeConnecting,
+    Trouble::Alone,
+    Trouble::Suspend,
+    Trouble::Clock,
+    Trouble::Cut(Place::Carrier),
+    Trouble::End,
+    Trouble::Stop { with_litestream: true },
+    Trouble::Cut(Place::World),
+    Trouble::Kill { with_litestream: false },
+    Trouble::SlowCarrier,
+    Trouble::FullCarrier,
+    Trouble::KillWhenTold,
+];
+
+/// `VETWATCH_STANDBY` minutes.
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_happens_to_two_hosts_each_verdict_arrives_under_one_id() {
+    let minutes: Option<u64> =
+        std::env::var("VETWATCH_STANDBY").ok().map(|given| given.parse().expect("VETWATCH_STANDBY is a number"));
+    let seed = std::env::var("VETWATCH_SEED")
+        .map_or_else(|_| fastrand::u64(..), |seed| seed.parse().expect("VETWATCH_SEED is a number"));
+    let Some(network) =
+        hosts::requirements().and_then(|()| Network::new()).map_err(|why| eprintln!("skipped: {why}")).ok()
+    else {
+        return;
+    };
+    eprintln!("VETWATCH_SEED={seed}");
+    let mut rng = Rng::with_seed(seed);
+    let town = DaemonHarness::new(SCHEDULE, MORE).await;
+    town.change("requests_per_minute = 60000", &format!("requests_per_minute = {BUDGET}"));
+    let mut reviews = Reviews::begin(&town, CUSTOMERS, rng.fork()).await;
+    let lease = if minutes.is_some_and(|minutes| minutes > 10) { "15s" } else { "6s" };
+    let mut pair = Pair::new(&town, network, lease).await;
+    pair.start(0);
+    pair.leader(PATIENCE).await;
+    pair.start(1);
+
+    let (time, began) = (Duration::from_mins(minutes.unwrap_or(1)), Instant::now());
+    let (mut troubles, mut leaders) = (0, vec![pair.leader(PATIENCE).await]);
+    while began.elapsed() < time {
+        // The first minute has one of each kind that changes the leader.
+        let trouble = TROUBLES[if troubles < 5 { troubles } else { rng.usize(..TROUBLES.len()) }];
+        troubles += 1;
+        tokio::select! {
+            () = reviews.go_on(&town) => unreachable!("Microsoft never ends"),
+            () = pair.have(trouble, &town, &mut rng, minutes.is_some()) => {}
+        }
+        tokio::select! {
+            () = reviews.go_on(&town) => unreachable!("Microsoft never ends"),
+            () = sleep(Duration::from_millis(rng.u64(..4000))) => {}
+        }
+        leaders.push(pair.leader(PATIENCE).await);
+    }
+    pair.heal();
+    let healed = Instant::now();
+    let steps = reviews.end();
+    let told = eventually("every verdict arrives after the last trouble", PATIENCE, async || {
+        let told: BTreeSet<Step> = town.hook.hooks().iter().map(|hook| of_hook(hook).0).collect();
+        let missing: Vec<_> = steps.iter().filter(|step| !told.contains(step)).collect();
+        if missing.is_empty() { Ok(healed.elapsed()) } else { Err(format!("{missing:?}\n{}", pair.said(40))) }
+    })
+    .await;
+    pair.until_idle(&steps).await;
+    pair.end(&town).await;
+    let repeated = check(&town, &steps, troubles).await;
+    assert!(leaders.is_sorted_by_key(|leader| leader.epoch), "epochs rise: {leaders:?}");
+    leaders.dedup_by_key(|leader| leader.epoch);
+    let elections: Vec<_> = leaders.iter().map(|leader| leader.since.as_millis()).collect();
+    let (usual, calls) = hosts::busiest_minutes(&town, &elections);
+    assert!(usual <= BUDGET + DEBT, "{usual} calls in a minute without a change of leader, of {BUDGET}");
+    assert!(calls <= 2 * (BUDGET + DEBT), "{calls} calls in one minute, of {BUDGET}");
+    eprintln!(
+        "{troubles} troubles, {} leaders, {} verdicts and {} submissions, {repeated} messages repeated; the last one {:.1} s after \
+         the end of the troubles; at most {calls} calls in a minute with a change of leader, {usual} in others, of {BUDGET}; {} s",
+        leaders.len(),
+        steps.iter().filter(|step| step.is_verdict()).count(),
+        steps.iter().filter(|step| !step.is_verdict()).count(),
+        told.as_secs_f64(),
+        began.elapsed().as_secs()
+    );
+}
+
+/// Returns how many messages arrived again.
+async fn check(town: &DaemonHarness, steps: &[Step], troubles: usize) -> usize {
+    let (hooks, mails) = (town.hook.hooks(), town.mail.mails());
+    assert!(
+        hooks.iter().all(|hook| hook.signature == Signature::Valid || hook.body.is_empty()),
+        "a signature is wrong"
+    );
+    let is_vetting = |hook: &&WebhookRequest| hook.json()["type"].as_str().is_some_and(|it| it.starts_with("vetting."));
+    let expected: BTreeSet<_> = steps.iter().cloned().collect();
+    let mut names = BTreeMap::<Step, BTreeSet<(String, String)>>::new();
+    let mut count = 0;
+    for hook in hooks.iter().filter(is_vetting) {
+        let (step, event) = of_hook(hook);
+        count += 1;
+        names.entry(step).or_default().insert((hook.id().expect("an id").to_owned(), event));
+    }
+    assert_eq!(names.keys().cloned().collect::<BTreeSet<_>>(), expected, "what the receiver was told");
+    let several: Vec<_> = names.iter().filter(|(_, names)| names.len() != 1).collect();
+    assert!(several.is_empty(), "each has one id: {several:#?}");
+    let told = told_by_mail(town).await;
+    let mut mailed = BTreeSet::new();
+    for mail in &mails {
+        let id = name_of(mail);
+        match told.get(&id) {
+            Some(of_it) => mailed.extend(of_it.iter().map(|(step, _)| step.clone())),
+            // The operators' messages have random ids, and a leader's last one may have died with it.
+            None => assert!(mail.text().contains("vetwatch"), "a mail of nobody: {}", mail.text()),
+        }
+    }
+    let missing: Vec<_> = expected.difference(&mailed).collect();
+    assert!(missing.is_empty(), "not mailed: {missing:#?}");
+    let wrong: Vec<_> =
+        mails.iter().filter(|mail| mail.text().contains("School") && !told.contains_key(&name_of(mail))).collect();
+    assert!(wrong.is_empty(), "mails about a customer whose ids the last leader does not know: {wrong:#?}");
+    let repeated = count - steps.len();
+    assert!(repeated <= 4 * troubles, "{repeated} webhooks repeated by {troubles} troubles");
+    repeated
+}

@@ -1,0 +1,412 @@
+//! The two hosts, etcd, and the server of the replicas.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use fastrand::Rng;
+use serde_json::Value;
+use sqlx::sqlite::SqliteConnectOptions;
+use tokio::time::sleep;
+use vetwatch::time::Timestamp;
+
+use super::Trouble;
+use super::network::{Network, Place};
+use crate::chaos::machine::Machine;
+use crate::crash::reviews::Step;
+use crate::process::{DaemonHarness, SOON, eventually, now};
+use crate::world::try_rows;
+
+const HOSTS: [Place; 2] = [Place::A, Place::B];
+const NAMES: [&str; 2] = ["host-a", "host-b"];
+const CARRIER_MEGABYTES: u32 = 128;
+
+/// `Err` says what this machine lacks.
+pub(super) fn requirements() -> Result<(), String> {
+    for program in ["etcd", "/usr/sbin/sshd", "ssh-keygen", "socat", "nft", "ip", "cc"] {
+        let found = Command::new("sh").args(["-c", "command -v \"$0\"", program]).output();
+        if !found.is_ok_and(|found| found.status.success()) {
+            return Err(format!("{program} is not here"));
+        }
+    }
+    if !litestream().exists() {
+        return Err("litestream is not here".to_owned());
+    }
+    Ok(())
+}
+
+fn litestream() -> PathBuf {
+    concat!(env!("CARGO_MANIFEST_DIR"), "/.venv/bin/litestream").into()
+}
+
+#[derive(Debug)]
+pub(super) struct Leader {
+    pub(super) host: usize,
+    pub(super) epoch: u64,
+    /// When it was elected, by this process's clock.
+    pub(super) since: Timestamp,
+}
+
+struct Host {
+    folder: PathBuf,
+    machine: Machine,
+    process: Option<Child>,
+    log: PathBuf,
+}
+
+pub(super) struct Pair {
+    network: Network,
+    hosts: Vec<Host>,
+    etcd: Child,
+    sshd: Child,
+    /// A small file system.
+    carrier: PathBuf,
+    hook_port: u16,
+    mail_port: u16,
+    /// When each epoch was seen first.
+    elected: BTreeMap<u64, Timestamp>,
+    /// The database with the newest data, once all is over.
+    last: PathBuf,
+}
+
+impl Pair {
+    pub(super) async fn new(town: &DaemonHarness, mut network: Network, lease: &str) -> Self {
+        let folder = town.folder.path();
+        let port = |url: &url::Url| url.port().expect("a port");
+        let api: url::Url = town.sandbox.url().to_string().parse().expect("a URL");
+        let (hook_port, mail_port) = (port(&town.hook.url()), town.mail.address().port());
+        for port in [port(&api), hook_port, mail_port] {
+            network.publish(port).await;
+        }
+        certificates(folder);
+        let etcd_port =
+            std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("a port").port();
+        network.forward(etcd_port, Place::Witness);
+        let etcd = etcd(&network, folder, etcd_port);
+        let carrier = folder.join("carrier");
+        std::fs::create_dir(&carrier).expect("a directory");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={CARRIER_MEGABYTES}m"), "none"])
+            .arg(&carrier)
+            .status();
+        assert!(mounted.expect("mount").success());
+        let sshd = sshd(&network, folder);
+        let usual = std::fs::read_to_string(&town.config).expect("a configuration");
+        let mut hosts = Vec::new();
+        for name in NAMES {
+            let home = folder.join(name);
+            std::fs::create_dir(&home).expect("a directory");
+            let machine = Machine::new(&home, 1);
+            let database = town.database.display().to_string();
+            let standby = format!(
+                "\n[standby]\nhost = \"{name}\"\netcd_urls = [\"https://127.0.0.1:{etcd_port}\"]\nca_file = \"{ca}\"\n\
+                 replica_url = \"sftp://root@{address}:22{carrier}/replica\"\nreplica_key_file = \"{key}\"\n\
+                 litestream = \"{litestream}\"\nlease = \"{lease}\"\n",
+                ca = folder.join("certificates/ca.pem").display(),
+                address = network.address(Place::Carrier),
+                carrier = carrier.display(),
+                key = folder.join("key").display(),
+                litestream = litestream().display(),
+            );
+            let text = usual.replace(&database, &home.join("vetwatch.db").display().to_string()) + &standby;
+            std::fs::write(home.join("vetwatch.toml"), text).expect("a configuration");
+            hosts.push(Host { log: home.join("log"), folder: home, machine, process: None });
+        }
+        // An installation from before is taken over by the first host that leads.
+        std::fs::rename(&town.database, hosts[0].folder.join("vetwatch.db")).expect("a database");
+        Self {
+            network,
+            hosts,
+            etcd,
+            sshd,
+            carrier,
+            hook_port,
+            mail_port,
+            elected: BTreeMap::new(),
+            last: town.database.clone(),
+        }
+    }
+
+    /// Starts a host's daemon, in a process group with its Litestream, as a service manager has them in one group.
+    pub(super) fn start(&mut self, host: usize) {
+        let binary = std::env::var_os("VETWATCH_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_vetwatch").into());
+        let mut command = self.network.command(HOSTS[host], binary.to_str().expect("a path"));
+        let it = &mut self.hosts[host];
+        let log = File::options().create(true).append(true).open(&it.log).expect("a log");
+        command.arg("--config").arg(it.folder.join("vetwatch.toml")).arg("run").env_clear();
+        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        command.env("CREDENTIALS_DIRECTORY", it.folder.parent().expect("a folder"));
+        command.envs(it.machine.environment.iter().map(|(key, value)| (key, value)));
+        command.stdout(Stdio::null()).stderr(log).process_group(0);
+        it.process = Some(command.spawn().expect("the daemon"));
+    }
+
+    /// A daemon that ended by itself is started again, as a service manager does.
+    fn restart_ended(&mut self) {
+        for host in 0..2 {
+            let ended = self.hosts[host].process.as_mut().is_some_and(|it| it.try_wait().expect("a child").is_some());
+            if ended {
+                self.start(host);
+            }
+        }
+    }
+
+    fn report(&self, host: usize) -> Option<Value> {
+        serde_json::from_slice(&std::fs::read(self.hosts[host].folder.join("vetwatch.db.standby")).ok()?).ok()
+    }
+
+    fn runs(&self, host: usize) -> bool {
+        self.hosts[host].process.is_some()
+    }
+
+    /// Waits until a host leads, and says which.
+    pub(super) async fn leader(&mut self, within: Duration) -> Leader {
+        let end = tokio::time::Instant::now() + within;
+        loop {
+            self.restart_ended();
+            for host in (0..2).filter(|host| self.runs(*host)) {
+                let report = self.report(host).unwrap_or_default();
+                // By the file's own time: a host's clock may be wrong.
+                let written =
+                    std::fs::metadata(self.hosts[host].folder.join("vetwatch.db.standby")).and_then(|it| it.modified());
+                let is_new = written.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < Duration::from_secs(15)));
+                if report["role"] == "leader" && is_new {
+                    let epoch = report["leader"]["epoch"].as_u64().expect("an epoch");
+                    let since = *self.elected.entry(epoch).or_insert_with(now);
+                    return Leader { host, epoch, since };
+                }
+            }
+            assert!(tokio::time::Instant::now() < end, "no host leads:\n{}", self.said(60));
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    fn signal(&self, host: usize, signal: &str, whole_group: bool) {
+        let Some(process) = &self.hosts[host].process else { return };
+        let target = if whole_group { format!("-{}", process.id()) } else { process.id().to_string() };
+        let _ = Command::new("kill").args(["-s", signal, "--", &target]).stderr(Stdio::null()).status();
+    }
+
+    fn kill(&mut self, host: usize, with_litestream: bool) {
+        self.signal(host, "KILL", with_litestream);
+        if let Some(mut process) = self.hosts[host].process.take() {
+            let _ = process.wait();
+        }
+    }
+
+    /// Lets something happen, and ends it.
+    pub(super) async fn have(&mut self, trouble: Trouble, town: &DaemonHarness, rng: &mut Rng, long: bool) {
+        let Leader { host, epoch, .. } = self.leader(SOON).await;
+        let most = if long { 120 } else { 12 };
+        let pause = Duration::from_secs(if rng.bool() { rng.u64(1..=8) } else { rng.u64(1..=most) });
+        eprintln!("{}: {} (epoch {epoch}): {trouble:?}, {} s", now(), NAMES[host], pause.as_secs());
+        let ours = [HOSTS[host], HOSTS[1 - host]][usize::from(rng.u8(..4) == 0)];
+        match trouble {
+            Trouble::Cut(place) => {
+                self.network.cut(ours, place);
+                sleep(pause).await;
+            }
+            Trouble::Alone => {
+                for place in [Place::World, Place::Witness, Place::Carrier] {
+                    self.network.cut(HOSTS[host], place);
+                }
+                sleep(pause).await;
+            }
+            Trouble::Stop { with_litestream } => {
+                self.signal(host, "STOP", with_litestream);
+                sleep(pause).await;
+                self.signal(host, "CONT", true);
+            }
+            Trouble::StopBeforeConnecting => {
+                let port = if rng.bool() { self.hook_port } else { self.mail_port };
+                self.hosts[host].machine.stop_before_connecting_to(port);
+                sleep(pause + Duration::from_secs(3)).await;
+                self.hosts[host].machine.stop_before_connecting_to(0);
+                self.signal(host, "CONT", true);
+            }
+            Trouble::Kill { with_litestream } => {
+                self.kill(host, with_litestream);
+                sleep(pause / 4).await;
+                self.start(host);
+            }
+            Trouble::KillWhenTold => {
+                let since = now();
+                let _ = town.hook.wait_for_those(1, Duration::from_secs(10), |hook| hook.received_at >= since).await;
+                self.kill(host, true);
+                sleep(pause / 4).await;
+                self.start(host);
+            }
+            Trouble::End => {
+                self.signal(host, "TERM", false);
+                let process = self.hosts[host].process.as_mut().expect("a daemon");
+                let status =
+                    eventually("it ends", SOON, async || process.try_wait().expect("a child").ok_or_else(String::new));
+                assert!(status.await.success(), "{}", self.said(40));
+                self.hosts[host].process = None;
+                sleep(pause / 4).await;
+                self.start(host);
+            }
+            Trouble::Clock => {
+                self.hosts[host].machine.set_clock(if rng.bool() { 3600 } else { -3600 });
+                sleep(pause).await;
+                self.hosts[host].machine.set_clock(0);
+            }
+            Trouble::Suspend => {
+                self.signal(host, "STOP", true);
+                sleep(Duration::from_millis(500)).await;
+                self.hosts[host].machine.suspend(pause * 2);
+                self.signal(host, "CONT", true);
+            }
+            Trouble::SlowCarrier => {
+                let group = format!("-{}", self.sshd.id());
+                let tell =
+                    |signal: &str| Command::new("kill").args(["-s", signal, "--", &group]).status().expect("kill");
+                tell("STOP");
+                sleep(pause.min(Duration::from_secs(20))).await;
+                tell("CONT");
+            }
+            Trouble::FullCarrier => {
+                let filler = self.carrier.join("filler");
+                let mut out = File::create(&filler).expect("a file");
+                let _ = std::io::copy(&mut std::io::repeat(0), &mut out);
+                sleep(pause.min(Duration::from_secs(20))).await;
+                std::fs::remove_file(filler).expect("a file");
+            }
+        }
+        self.heal();
+    }
+
+    pub(super) fn heal(&self) {
+        self.network.heal();
+    }
+
+    /// Waits until the leader has recorded all of this, and nothing waits.
+    pub(super) async fn until_idle(&mut self, steps: &[Step]) {
+        let end = tokio::time::Instant::now() + super::PATIENCE;
+        loop {
+            let host = self.leader(super::PATIENCE).await.host;
+            let database = self.hosts[host].folder.join("vetwatch.db");
+            let rows = async |sql: &str| {
+                let options = SqliteConnectOptions::new().filename(&database).read_only(true);
+                try_rows(options, sql).await.unwrap_or_default()
+            };
+            let recorded = rows("select count(*) from v_transitions").await;
+            let left = rows("select count(*) from delivery where state <> 'delivered'").await;
+            if recorded == [steps.len().to_string()] && left == ["0"] {
+                self.last = database;
+                return;
+            }
+            assert!(
+                tokio::time::Instant::now() < end,
+                "{recorded:?} of {} recorded, {left:?} not delivered:\n{}",
+                steps.len(),
+                self.said(40)
+            );
+            sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// Ends both hosts in order, and puts the last leader's database where the harness expects it.
+    pub(super) async fn end(&mut self, town: &DaemonHarness) {
+        for host in 0..2 {
+            self.signal(host, "TERM", false);
+            if let Some(mut process) = self.hosts[host].process.take() {
+                let ended = async || process.try_wait().expect("a child").ok_or_else(String::new);
+                let status = eventually("it ends", SOON, ended).await;
+                assert!(status.success(), "{}", self.said(40));
+            }
+        }
+        for suffix in ["", "-wal"] {
+            let from = format!("{}{suffix}", self.last.display());
+            let _ = std::fs::copy(from, format!("{}{suffix}", town.database.display()));
+        }
+    }
+
+    /// The newest lines of both hosts.
+    pub(super) fn said(&self, lines: usize) -> String {
+        let newest = |host: &Host| {
+            let text = std::fs::read_to_string(&host.log).unwrap_or_default();
+            let all: Vec<_> = text.lines().collect();
+            format!("--- {}\n{}\n", host.folder.display(), all[all.len().saturating_sub(lines)..].join("\n"))
+        };
+        self.hosts.iter().map(newest).collect()
+    }
+}
+
+/// The most requests that Partner Center was sent in a minute without an election, and in one with an election in it or in the
+/// minute before.
+pub(super) fn busiest_minutes(town: &DaemonHarness, elections: &[i64]) -> (usize, usize) {
+    const MINUTE: i64 = 60_000;
+    let times: Vec<i64> = town.sandbox.log(|log| log.after(0).map(|record| record.at.as_millis()).collect());
+    let mut most = (0, 0);
+    for (n, from) in times.iter().enumerate() {
+        let calls = times[n..].iter().take_while(|at| **at < from + MINUTE).count();
+        let is_change = elections.iter().any(|at| (from - MINUTE..from + MINUTE).contains(at));
+        let of_kind = if is_change { &mut most.1 } else { &mut most.0 };
+        *of_kind = calls.max(*of_kind);
+    }
+    most
+}
+
+impl Drop for Pair {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.said(60));
+        }
+        for host in 0..2 {
+            self.kill(host, true);
+        }
+        let _ = self.etcd.kill();
+        let _ = self.etcd.wait();
+        let _ = Command::new("kill").args(["-s", "KILL", "--", &format!("-{}", self.sshd.id())]).status();
+        let _ = self.sshd.wait();
+        let _ = Command::new("umount").arg("-l").arg(&self.carrier).status();
+    }
+}
+
+fn certificates(folder: &Path) {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let made = Command::new(format!("{root}/.venv/bin/python"))
+        .arg(format!("{root}/tests/tools/make_certs.py"))
+        .arg(folder.join("certificates"))
+        .status();
+    assert!(made.expect("python").success());
+}
+
+fn etcd(network: &Network, folder: &Path, port: u16) -> Child {
+    let address = network.address(Place::Witness);
+    let mut etcd = network.command(Place::Witness, "etcd");
+    etcd.arg("--data-dir").arg(folder.join("etcd"));
+    etcd.arg("--listen-client-urls").arg(format!("https://{address}:{port}"));
+    etcd.arg("--advertise-client-urls").arg(format!("https://{address}:{port}"));
+    etcd.args(["--listen-peer-urls", "http://127.0.0.1:2380"]);
+    etcd.arg("--cert-file").arg(folder.join("certificates/server.pem"));
+    etcd.arg("--key-file").arg(folder.join("certificates/server.key"));
+    let log = File::create(folder.join("etcd.log")).expect("a file");
+    etcd.stdout(Stdio::null()).stderr(log).spawn().expect("etcd")
+}
+
+fn sshd(network: &Network, folder: &Path) -> Child {
+    for name in ["key", "host-key"] {
+        let mut keygen = Command::new("ssh-keygen");
+        keygen.args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(folder.join(name));
+        assert!(keygen.status().expect("ssh-keygen").success());
+    }
+    std::fs::create_dir_all("/run/sshd").expect("a directory");
+    let text = format!(
+        "ListenAddress {}:22\nHostKey {}\nAuthorizedKeysFile {}\nStrictModes no\nPermitRootLogin yes\nUsePAM no\n\
+         PidFile none\nSubsystem sftp internal-sftp\n",
+        network.address(Place::Carrier),
+        folder.join("host-key").display(),
+        folder.join("key.pub").display()
+    );
+    let file = folder.join("sshd_config");
+    std::fs::write(&file, text).expect("a file");
+    let mut sshd = network.command(Place::Carrier, "/usr/sbin/sshd");
+    let log = File::create(folder.join("sshd.log")).expect("a file");
+    sshd.args(["-D", "-e", "-f"]).arg(file).stderr(log).process_group(0);
+    sshd.spawn().expect("sshd")
+}
