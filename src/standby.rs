@@ -54,6 +54,14 @@ pub struct Settings {
     pub lease: Duration,
 }
 
+impl std::fmt::Display for Settings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { host, elector, litestream, lease } = self;
+        let lease = humantime::format_duration(*lease);
+        write!(f, "this host is {host}; a lease of {lease} by {elector}; replicas in {}", litestream.place())
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error(transparent)]

@@ -94,6 +94,9 @@ pub(crate) struct Summary {
     /// The daemon's backups.
     #[serde(skip_serializing_if = "Option::is_none")]
     backups: Option<String>,
+    /// This host, and what elects and replicates.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    standby: Option<String>,
 }
 
 /// A name and a short description.
@@ -186,6 +189,9 @@ impl Checked {
             let _ = writeln!(text, "  {name}: {is}");
         }
         let _ = writeln!(text, "\nbackups: {}", summary.backups.as_deref().unwrap_or("none (there is no [backup])"));
+        if let Some(standby) = &summary.standby {
+            let _ = writeln!(text, "standby: {standby}");
+        }
         text
     }
 }
@@ -226,6 +232,7 @@ impl Summary {
             events: events.collect(),
             holds: holds.collect(),
             backups: config.backup.as_ref().map(|backup| backups(backup, &config.database)),
+            standby: config.standby.as_ref().map(ToString::to_string),
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::delivery::email::{EmailChannel, EmailSettings, Login, LoginBy, ProbeE
 use crate::partner_center::{
     Budget, Error, Expiry, PartnerCenter, PartnerSettings, Proxy, RESOURCE, reach, tenant_issuer,
 };
+use crate::standby::{self, elector::Elector};
 use crate::text;
 
 /// Short, because a person waits.
@@ -28,7 +29,8 @@ const CUSTOMERS_MAX: usize = 5;
 pub(super) struct Step {
     /// `partner emea`, `mail server smtp.contoso.example:587`
     of: String,
-    /// `proxy`, `dns`, `connection`, `tls`, `tenant`, `token`, `customers`, `qualification`, `rights`, `login`, `heartbeat`
+    /// `proxy`, `dns`, `connection`, `tls`, `tenant`, `token`, `customers`, `qualification`, `rights`, `login`, `heartbeat`,
+    /// `elector`, `litestream`
     #[serde(rename = "step")]
     name: String,
     ok: bool,
@@ -93,6 +95,17 @@ pub(super) async fn walk(context: &Context, config: &Config) -> Result<Vec<Step>
             return Err(failure);
         }
     }
+    if let Some(settings) = &config.standby {
+        "standby".clone_into(&mut walk.of);
+        for (step, outcome) in
+            [("elector", elector(settings).await), ("litestream", settings.litestream.version().await)]
+        {
+            let outcome = outcome.map_err(|why| (Exit::TryAgain, why));
+            if let Err(Stop::Output(failure)) = walk.note(step, outcome) {
+                return Err(failure);
+            }
+        }
+    }
     let untried: Vec<_> = untried(config).collect();
     if !context.json && !untried.is_empty() {
         let names = untried.join(", ");
@@ -101,6 +114,15 @@ pub(super) async fn walk(context: &Context, config: &Config) -> Result<Vec<Step>
             .line(&format!("\nnot tried: {names}; `vetwatch test-send --all` sends a test to every endpoint"))?;
     }
     Ok(walk.steps)
+}
+
+/// Asks who leads; takes part in nothing.
+async fn elector(settings: &standby::Settings) -> Result<String, String> {
+    let view = Elector::new(&settings.elector).map_err(|error| error.to_string())?.look().await;
+    let view = view.map_err(|error| error.to_string())?;
+    Ok(view
+        .leader
+        .map_or("nobody leads".to_owned(), |leader| format!("{} leads (epoch {})", leader.host, leader.epoch)))
 }
 
 /// Tries whether the login server knows the partner's tenant, and shows it.

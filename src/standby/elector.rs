@@ -21,6 +21,14 @@ pub enum ElectorSettings {
     Etcd(EtcdSettings),
 }
 
+impl std::fmt::Display for ElectorSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Etcd(settings) => settings.fmt(f),
+        }
+    }
+}
+
 /// A connection to the engine.
 #[derive(Debug)]
 pub enum Elector {

@@ -154,6 +154,130 @@ async fn whatever_happens_to_two_hosts_each_verdict_arrives_under_one_id() {
     );
 }
 
+/// A pair of hosts with customers in review, or `None` where this machine cannot have one.
+async fn pair() -> Option<(DaemonHarness, Pair, Vec<String>)> {
+    let network =
+        hosts::requirements().and_then(|()| Network::new()).map_err(|why| eprintln!("skipped: {why}")).ok()?;
+    let town = DaemonHarness::new(SCHEDULE, MORE).await;
+    let ids = town.in_review(4).await;
+    let mut pair = Pair::new(&town, network, "6s").await;
+    pair.start(0);
+    assert_eq!(pair.leader(PATIENCE).await.host, 0);
+    pair.start(1);
+    pair.stands_by(1).await;
+    Some((town, pair, ids))
+}
+
+/// Waits until this verdict has arrived.
+async fn denied(town: &DaemonHarness, id: &str) {
+    town.sandbox.deny(id, "Not an Education Customer").unwrap();
+    let is_it =
+        |hook: &WebhookRequest| hook.json()["type"] == "vetting.denied" && hook.json()["data"]["customer"]["id"] == *id;
+    town.hook.wait_for_those(1, PATIENCE, is_it).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_host_says_who_leads_and_a_change_of_the_leader_is_told() {
+    let Some((town, mut pair, ids)) = pair().await else { return };
+    let leads = eventually("the leader knows of the other host", PATIENCE, async || {
+        let status = pair.run(0, &["status", "--json"]);
+        if status["standby"]["others"][0] == "host-b" { Ok(status) } else { Err(status.to_string()) }
+    });
+    let (leads, stands_by) = (leads.await, pair.run(1, &["status", "--json"]));
+    assert_eq!(
+        (leads["standby"]["role"].as_str(), leads["standby"]["leader"]["host"].as_str()),
+        (Some("leader"), Some("host-a"))
+    );
+    assert!(leads["standby"]["replica"]["synced_at"].is_string(), "{leads}");
+    assert_eq!(
+        (stands_by["standby"]["role"].as_str(), stands_by["attention"].as_array().map(Vec::len)),
+        (Some("standby"), Some(0))
+    );
+    assert_eq!(stands_by["standby"]["leader"]["host"], "host-a");
+    let refused = pair.refused(1, &["customers", "pause", &ids[0]]);
+    assert!(
+        refused.contains("this host (host-b) does not lead") && refused.contains("run the command on host-a"),
+        "{refused}"
+    );
+    let refused = pair.refused(1, &["history"]);
+    assert!(refused.contains("its database went to the host that leads"), "{refused}");
+
+    let before = pair.leader(PATIENCE).await.epoch;
+    pair.terminate(0).await;
+    let next = pair.leader(PATIENCE).await;
+    assert!(next.host == 1 && next.epoch > before, "{next:?}");
+    let told =
+        town.hook.wait_for_those(1, PATIENCE, |hook| hook.json()["type"] == "monitor.leader_changed").await.unwrap();
+    assert_eq!(told[0].json()["data"]["figures"]["host"], "host-b", "{}", told[0].json());
+    assert_eq!(told[0].json()["data"]["figures"]["before"], "host-a");
+    denied(&town, &ids[0]).await;
+    // Its own database lacks that now.
+    pair.start(0);
+    pair.stands_by(0).await;
+    let aside = pair.folder(0).join(format!("vetwatch.db.epoch-{before}"));
+    assert!(aside.exists() && !pair.folder(0).join("vetwatch.db").exists(), "{}", pair.said(20));
+
+    // Nobody may lead without the elector, and the host that stands by says so.
+    pair.stop_elector();
+    pair.without_leader(0).await;
+    let nobody = pair.run(0, &["status", "--json"]);
+    assert_eq!(nobody["reasons"][0]["reason"], "no_leader", "{nobody}");
+    pair.start_elector();
+    pair.leader(PATIENCE).await;
+    denied(&town, &ids[1]).await;
+    pair.end_wherever(&town).await;
+}
+
+/// A leader that was deposed and does not know it goes on writing, and its Litestream replicates that.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_deposed_leader_writes_reaches_nobody_who_restores() {
+    let Some((town, mut pair, ids)) = pair().await else { return };
+    pair.stop_idle(0).await;
+    let next = loop {
+        let next = pair.leader(PATIENCE).await;
+        if next.host == 1 {
+            break next;
+        }
+        sleep(Duration::from_millis(200)).await;
+    };
+    denied(&town, &ids[0]).await;
+    pair.write_as_zombie(0, 300).await;
+    denied(&town, &ids[1]).await;
+    // Its successor dies, and what it left is restored.
+    pair.signal(0, "KILL", true);
+    pair.start(0);
+    pair.stands_by(0).await;
+    pair.terminate(1).await;
+    let last = pair.leader(PATIENCE).await;
+    assert!(last.host == 0 && last.epoch > next.epoch, "{last:?}");
+    assert_eq!(pair.zombies(0).await, ["0"], "rows of the deposed leader");
+    assert_eq!(pair.rows(0, "select count(*) from v_transitions where event_type = 'vetting.denied'").await, ["2"]);
+    denied(&town, &ids[2]).await;
+    pair.end_wherever(&town).await;
+}
+
+/// The script of `docs/standby.md`, word for word.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_for_readers_follows_the_leader_and_its_successor() {
+    let Some((town, mut pair, ids)) = pair().await else { return };
+    if !pair.follow(&town) {
+        eprintln!("skipped: etcdctl is not here");
+        return;
+    }
+    denied(&town, &ids[0]).await;
+    pair.followed(&town, "1").await;
+    pair.kill(0, true);
+    loop {
+        if pair.leader(PATIENCE).await.host == 1 {
+            break;
+        }
+        sleep(Duration::from_millis(200)).await;
+    }
+    denied(&town, &ids[1]).await;
+    pair.followed(&town, "2").await;
+    pair.end_wherever(&town).await;
+}
+
 /// Returns how many messages arrived again.
 async fn check(town: &DaemonHarness, steps: &[Step], troubles: usize) -> usize {
     let (hooks, mails) = (town.hook.hooks(), town.mail.mails());

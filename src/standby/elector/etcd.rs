@@ -54,6 +54,13 @@ impl fmt::Debug for EtcdSettings {
     }
 }
 
+impl fmt::Display for EtcdSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let urls: Vec<_> = self.urls.iter().map(origin).collect();
+        write!(f, "etcd ({})", urls.join(", "))
+    }
+}
+
 pub struct Etcd {
     settings: EtcdSettings,
     client: Client,

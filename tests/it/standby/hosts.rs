@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use fastrand::Rng;
 use serde_json::Value;
 use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::time::sleep;
 use vetwatch::time::Timestamp;
 
@@ -17,8 +18,8 @@ use super::Trouble;
 use super::network::{Network, Place};
 use crate::chaos::machine::Machine;
 use crate::crash::reviews::Step;
-use crate::process::{DaemonHarness, SOON, eventually, now};
-use crate::world::try_rows;
+use crate::process::{DaemonHarness, SOON, complaint, eventually, now};
+use crate::world::{rows, try_rows};
 
 const HOSTS: [Place; 2] = [Place::A, Place::B];
 const NAMES: [&str; 2] = ["host-a", "host-b"];
@@ -66,6 +67,11 @@ pub(super) struct Pair {
     carrier: PathBuf,
     hook_port: u16,
     mail_port: u16,
+    etcd_port: u16,
+    /// Of the credentials and certificates.
+    home: PathBuf,
+    /// The script that keeps a copy.
+    follower: Option<Child>,
     /// When each epoch was seen first.
     elected: BTreeMap<u64, Timestamp>,
     /// The database with the newest data, once all is over.
@@ -125,6 +131,9 @@ impl Pair {
             carrier,
             hook_port,
             mail_port,
+            etcd_port,
+            home: folder.to_owned(),
+            follower: None,
             elected: BTreeMap::new(),
             last: town.database.clone(),
         }
@@ -132,16 +141,20 @@ impl Pair {
 
     /// Starts a host's daemon, in a process group with its Litestream, as a service manager has them in one group.
     pub(super) fn start(&mut self, host: usize) {
-        let binary = std::env::var_os("VETWATCH_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_vetwatch").into());
-        let mut command = self.network.command(HOSTS[host], binary.to_str().expect("a path"));
+        let mut command = self.vetwatch(host);
         let it = &mut self.hosts[host];
         let log = File::options().create(true).append(true).open(&it.log).expect("a log");
-        command.arg("--config").arg(it.folder.join("vetwatch.toml")).arg("run").env_clear();
-        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-        command.env("CREDENTIALS_DIRECTORY", it.folder.parent().expect("a folder"));
         command.envs(it.machine.environment.iter().map(|(key, value)| (key, value)));
-        command.stdout(Stdio::null()).stderr(log).process_group(0);
+        command.arg("run").stdout(Stdio::null()).stderr(log).process_group(0);
         it.process = Some(command.spawn().expect("the daemon"));
+    }
+
+    fn vetwatch(&self, host: usize) -> Command {
+        let binary = std::env::var_os("VETWATCH_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_vetwatch").into());
+        let mut command = self.network.command(HOSTS[host], binary.to_str().expect("a path"));
+        command.arg("--config").arg(self.folder(host).join("vetwatch.toml")).env_clear();
+        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("CREDENTIALS_DIRECTORY", &self.home);
+        command
     }
 
     /// A daemon that ended by itself is started again, as a service manager does.
@@ -184,17 +197,169 @@ impl Pair {
         }
     }
 
-    fn signal(&self, host: usize, signal: &str, whole_group: bool) {
+    pub(super) fn signal(&self, host: usize, signal: &str, whole_group: bool) {
         let Some(process) = &self.hosts[host].process else { return };
         let target = if whole_group { format!("-{}", process.id()) } else { process.id().to_string() };
         let _ = Command::new("kill").args(["-s", signal, "--", &target]).stderr(Stdio::null()).status();
     }
 
-    fn kill(&mut self, host: usize, with_litestream: bool) {
+    pub(super) fn kill(&mut self, host: usize, with_litestream: bool) {
         self.signal(host, "KILL", with_litestream);
         if let Some(mut process) = self.hosts[host].process.take() {
             let _ = process.wait();
         }
+    }
+
+    pub(super) fn folder(&self, host: usize) -> &Path {
+        &self.hosts[host].folder
+    }
+
+    fn database(&self, host: usize) -> PathBuf {
+        self.folder(host).join("vetwatch.db")
+    }
+
+    fn command(&self, host: usize, arguments: &[&str]) -> Output {
+        let mut command = self.vetwatch(host);
+        command.args(arguments).output().expect("the program")
+    }
+
+    /// Runs a command on a host; returns what it prints as JSON.
+    pub(super) fn run(&self, host: usize, arguments: &[&str]) -> Value {
+        let output = self.command(host, arguments);
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", complaint(&output)))
+    }
+
+    /// Runs a command that is refused; returns what it says.
+    pub(super) fn refused(&self, host: usize, arguments: &[&str]) -> String {
+        let output = self.command(host, arguments);
+        assert!(!output.status.success(), "{}", complaint(&output));
+        complaint(&output)
+    }
+
+    pub(super) async fn rows(&self, host: usize, sql: &str) -> Vec<String> {
+        rows(&self.database(host), sql).await
+    }
+
+    /// Waits until a host knows that another one leads.
+    pub(super) async fn stands_by(&mut self, host: usize) {
+        eventually("it stands by", SOON, async || {
+            let report = self.report(host).unwrap_or_default();
+            let stands_by = report["role"] == "standby" && report["leader"]["host"].is_string();
+            if stands_by { Ok(()) } else { Err(format!("{report}\n{}", self.said(20))) }
+        })
+        .await;
+    }
+
+    /// Waits until a host knows that nobody leads.
+    pub(super) async fn without_leader(&mut self, host: usize) {
+        eventually("nobody leads", SOON, async || {
+            let report = self.report(host).unwrap_or_default();
+            let is_so = report["role"] == "standby" && report["leader"].is_null() && report["error"].is_string();
+            if is_so { Ok(()) } else { Err(report.to_string()) }
+        })
+        .await;
+    }
+
+    /// SIGTERM, and its end in order.
+    pub(super) async fn terminate(&mut self, host: usize) {
+        self.signal(host, "TERM", false);
+        if let Some(mut process) = self.hosts[host].process.take() {
+            let ended = async || process.try_wait().expect("a child").ok_or_else(String::new);
+            let status = eventually("it ends", SOON, ended).await;
+            assert!(status.success(), "{}", self.said(40));
+        }
+    }
+
+    pub(super) fn stop_elector(&mut self) {
+        let _ = self.etcd.kill();
+        let _ = self.etcd.wait();
+    }
+
+    pub(super) fn start_elector(&mut self) {
+        self.etcd = etcd(&self.network, &self.home, self.etcd_port);
+    }
+
+    /// Stops a leader's process between two of its transactions, and not its Litestream.
+    pub(super) async fn stop_idle(&self, host: usize) {
+        loop {
+            self.signal(host, "STOP", false);
+            let options =
+                SqliteConnectOptions::new().filename(self.database(host)).busy_timeout(Duration::from_millis(200));
+            let mut other = options.connect().await.expect("a database");
+            let is_free = sqlx::query("begin immediate").execute(&mut other).await.is_ok();
+            other.close().await.expect("an end");
+            if is_free {
+                return;
+            }
+            self.signal(host, "CONT", false);
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Writes rows into the database of a leader that was deposed.
+    pub(super) async fn write_as_zombie(&self, host: usize, rows: u32) {
+        let mut zombie = SqliteConnectOptions::new().filename(self.database(host)).connect().await.expect("a database");
+        for _ in 0..rows {
+            let sql = "insert into customer (partner, customer_id, customer_key, source, added_at, next_poll_at)
+                       select 1, 'zombie-' || count(*), 'zombie-' || count(*), 'manual', 0, 32503680000000 from customer";
+            sqlx::query(sql).execute(&mut zombie).await.expect("a row");
+        }
+        zombie.close().await.expect("an end");
+        // Its Litestream replicates within a second.
+        sleep(Duration::from_secs(3)).await;
+    }
+
+    pub(super) async fn zombies(&self, host: usize) -> Vec<String> {
+        self.rows(host, "select count(*) from customer where customer_id like 'zombie-%'").await
+    }
+
+    /// Starts the script of the page, beside the leader. False without etcdctl.
+    pub(super) fn follow(&mut self, town: &DaemonHarness) -> bool {
+        let has_etcdctl = Command::new("sh").args(["-c", "command -v etcdctl"]).output();
+        if !has_etcdctl.is_ok_and(|found| found.status.success()) {
+            return false;
+        }
+        let page = include_str!("../../../docs/standby.md");
+        let (_, script) = page.split_once("```sh\n").expect("a script");
+        let (script, _) = script.split_once("```").expect("its end");
+        let copies = town.folder.path().join("copies");
+        std::fs::create_dir(&copies).expect("a directory");
+        let script = script.replace("/srv/vetwatch", &copies.display().to_string());
+        let file = town.folder.path().join("follow.sh");
+        std::fs::write(&file, script).expect("a file");
+        let mut shell = Command::new("sh");
+        shell.arg(&file).env("ETCD", format!("https://127.0.0.1:{}", self.etcd_port));
+        shell.env("ETCD_CA", self.home.join("certificates/ca.pem"));
+        shell.env("REPLICA", format!("file://{}", self.carrier.join("replica").display()));
+        let path = format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", litestream().parent().expect("a folder").display());
+        // Where etcd is reached by the certificate's name.
+        let mut inside = self.network.command(Place::A, "env");
+        inside.args(
+            shell.get_envs().map(|(key, value)| format!("{}={}", key.display(), value.expect("a value").display())),
+        );
+        inside.arg(format!("PATH={path}")).arg("sh").arg(&file).process_group(0);
+        let log = File::create(town.folder.path().join("follow.log")).expect("a file");
+        self.follower = Some(inside.stdout(Stdio::null()).stderr(log).spawn().expect("a shell"));
+        true
+    }
+
+    /// Waits until the copy has so many denials.
+    pub(super) async fn followed(&self, town: &DaemonHarness, denials: &str) {
+        let copy = town.folder.path().join("copies/copy.db");
+        let sql = "select count(*) from v_transitions where event_type = 'vetting.denied'";
+        eventually("the copy follows", super::PATIENCE, async || {
+            let options = SqliteConnectOptions::new().filename(&copy).read_only(true);
+            let seen = try_rows(options, sql).await.map_err(|error| error.to_string())?;
+            if seen == [denials] { Ok(()) } else { Err(format!("{seen:?}")) }
+        })
+        .await;
+    }
+
+    /// Ends both hosts, the leader last.
+    pub(super) async fn end_wherever(&mut self, town: &DaemonHarness) {
+        let host = self.leader(super::PATIENCE).await.host;
+        self.last = self.database(host);
+        self.end(town).await;
     }
 
     /// Lets something happen, and ends it.
@@ -312,12 +477,7 @@ impl Pair {
     /// Ends both hosts in order, and puts the last leader's database where the harness expects it.
     pub(super) async fn end(&mut self, town: &DaemonHarness) {
         for host in 0..2 {
-            self.signal(host, "TERM", false);
-            if let Some(mut process) = self.hosts[host].process.take() {
-                let ended = async || process.try_wait().expect("a child").ok_or_else(String::new);
-                let status = eventually("it ends", SOON, ended).await;
-                assert!(status.success(), "{}", self.said(40));
-            }
+            self.terminate(host).await;
         }
         for suffix in ["", "-wal"] {
             let from = format!("{}{suffix}", self.last.display());
@@ -361,7 +521,12 @@ impl Drop for Pair {
         }
         let _ = self.etcd.kill();
         let _ = self.etcd.wait();
-        let _ = Command::new("kill").args(["-s", "KILL", "--", &format!("-{}", self.sshd.id())]).status();
+        for group in [Some(&self.sshd), self.follower.as_ref()].into_iter().flatten() {
+            let _ = Command::new("kill").args(["-s", "KILL", "--", &format!("-{}", group.id())]).status();
+        }
+        if let Some(follower) = &mut self.follower {
+            let _ = follower.wait();
+        }
         let _ = self.sshd.wait();
         let _ = Command::new("umount").arg("-l").arg(&self.carrier).status();
     }
