@@ -241,7 +241,7 @@ async fn what_a_deposed_leader_writes_reaches_nobody_who_restores() {
         sleep(Duration::from_millis(200)).await;
     };
     denied(&town, &ids[0]).await;
-    pair.write_as_zombie(0, 300).await;
+    pair.write_as_zombie(0, 80).await;
     denied(&town, &ids[1]).await;
     // Its successor dies, and what it left is restored.
     pair.signal(0, "KILL", true);

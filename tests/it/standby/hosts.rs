@@ -303,10 +303,13 @@ impl Pair {
             let sql = "insert into customer (partner, customer_id, customer_key, source, added_at, next_poll_at)
                        select 1, 'zombie-' || count(*), 'zombie-' || count(*), 'manual', 0, 32503680000000 from customer";
             sqlx::query(sql).execute(&mut zombie).await.expect("a row");
+            // Each is replicated by itself: in one path, the higher number of a transaction would win.
+            let mut sync = Command::new(litestream());
+            sync.args(["sync", "-wait", "-socket"]).arg(self.folder(host).join("vetwatch.db.litestream.sock"));
+            let done = sync.arg(self.database(host)).output().expect("litestream");
+            assert!(done.status.success(), "{}", complaint(&done));
         }
         zombie.close().await.expect("an end");
-        // Its Litestream replicates within a second.
-        sleep(Duration::from_secs(3)).await;
     }
 
     pub(super) async fn zombies(&self, host: usize) -> Vec<String> {
