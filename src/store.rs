@@ -47,6 +47,7 @@ use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic::Location;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -65,8 +66,8 @@ pub use activity_log::{ActiveCustomer, DiscoveredCustomer, LogRead, LogState, Se
 pub use configuration::ConfigurationState;
 pub use customer_sync::{ListState, TakenPage, Unlisted};
 pub use departures::{BaselineCounts, LostReview};
-pub(crate) use file::sibling_path;
 pub use file::was_deleted;
+pub(crate) use file::{litestream_directory, sibling_path};
 pub use held::LargeLog;
 pub use ids::{CustomerId, PartnerId};
 pub use outbox::{Claim, ClaimedDelivery, FailoverFrom, Rendered, UnrenderedDelivery};
@@ -258,6 +259,9 @@ impl Error {
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 /// The last migration version before the first release.
 const LAST_UNRELEASED_VERSION: i64 = 18;
+/// For a writer beside Litestream, and as SQLite has it.
+const NO_CHECKPOINTS: &str = "pragma wal_autocheckpoint = 0";
+const CHECKPOINTS: &str = "pragma wal_autocheckpoint = 1000";
 /// A disk that hangs must not keep the process from ending.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -272,6 +276,8 @@ pub struct Store {
     waiting: Arc<held::Waiting>,
     /// When this process first found damage.
     damage: Arc<OnceLock<Timestamp>>,
+    /// Litestream makes the checkpoints.
+    is_replicated: Arc<AtomicBool>,
     /// The last process that wrote left no log.
     ended_in_order: bool,
 }
@@ -331,7 +337,17 @@ impl Store {
         };
         let write = loop {
             let write = async {
-                let write = pool(1).acquire_timeout(Duration::from_hours(1)).connect_with(options.clone()).await?;
+                let database = path.to_owned();
+                let write = pool(1).acquire_timeout(Duration::from_hours(1)).after_connect(move |connection, _| {
+                    let is_replicated = file::is_replicated(&database);
+                    Box::pin(async move {
+                        if is_replicated {
+                            sqlx::raw_sql(NO_CHECKPOINTS).execute(connection).await?;
+                        }
+                        Ok(())
+                    })
+                });
+                let write = write.connect_with(options.clone()).await?;
                 // Only now: what a killed process left behind is rolled back by the first that may write.
                 if !is_new {
                     copy_before_migration(path, migrator).await?;
@@ -366,8 +382,27 @@ impl Store {
             opened,
             waiting: Arc::default(),
             damage: Arc::default(),
+            is_replicated: Arc::new(AtomicBool::new(file::is_replicated(path))),
             ended_in_order,
         })
+    }
+
+    /// Leaves checkpoints to Litestream while it replicates the database, and makes them otherwise.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn follow_litestream(&self) -> Result<(), Error> {
+        let is_replicated = file::is_replicated(&self.path);
+        if is_replicated != self.is_replicated.load(Ordering::Relaxed) {
+            let pragma = if is_replicated { NO_CHECKPOINTS } else { CHECKPOINTS };
+            sqlx::raw_sql(pragma).execute(&self.write).await?;
+            self.is_replicated.store(is_replicated, Ordering::Relaxed);
+            info!(
+                "checkpoints of the database are {} now",
+                if is_replicated { "Litestream's" } else { "vetwatch's own" }
+            );
+        }
+        Ok(())
     }
 
     #[must_use]
@@ -394,9 +429,10 @@ impl Store {
 
     /// Copies the log into the file and closes it, for the last writer: afterwards the file alone holds everything, and
     /// a program that may read it can, because it needs no `-wal` and `-shm` files. False if those are still needed, because
-    /// another connection reads an older snapshot or writes.
+    /// another connection reads an older snapshot or writes, or Litestream has not read the log to its end.
     pub async fn close(&self) -> bool {
         let copied = match self.opened {
+            Some(_) if file::is_replicated(&self.path) => false,
             Some(_) => timeout(CLOSE_TIMEOUT, self.copy_log()).await.is_ok_and(|copied| copied.unwrap_or(false)),
             None => true,
         };

@@ -165,6 +165,12 @@ pub(super) async fn poke_on_foreign_writes(
             _ => {}
         }
         log_was_large = large.is_some();
+        if let Err(error) = store.follow_litestream().await {
+            debug!(
+                error = &error as &dyn std::error::Error,
+                "cannot leave checkpoints to Litestream, or take them back"
+            );
+        }
         match store.data_version().await {
             Ok(version) if seen != Some(version) => {
                 seen = Some(version);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::elector::Leader;
+use super::litestream;
 use crate::store::sibling_path;
 use crate::time::Timestamp;
 
@@ -67,7 +68,10 @@ pub fn read(database: &Path) -> Option<HostState> {
 
 /// Removes what a configuration with `[standby]` left.
 pub fn forget(database: &Path) {
-    let _ = std::fs::remove_file(path(database));
+    if path(database).exists() {
+        let _ = litestream::forget_path(database);
+        let _ = std::fs::remove_file(path(database));
+    }
 }
 
 impl HostState {

@@ -1,7 +1,6 @@
 //! Litestream, which carries the data: a child process that copies each change of the database to a replica. The replica's
 //! path ends in the leader's epoch, so that a leader that was deposed and does not know it writes where nobody reads.
 
-use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,7 +20,7 @@ use tracing::{info, warn};
 use url::Url;
 
 use crate::redact;
-use crate::store::sibling_path;
+use crate::store::{self, sibling_path};
 use crate::text::error_chain;
 use crate::time::Timestamp;
 
@@ -145,6 +144,14 @@ pub fn forget(restored: &Path) {
     }
 }
 
+/// Removes what Litestream knows of a database.
+pub(super) fn forget_path(database: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(store::litestream_directory(database)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 fn socket(database: &Path) -> PathBuf {
     sibling_path(database, ".litestream.sock")
 }
@@ -186,14 +193,8 @@ impl Replica {
         let client = Client::builder().unix_socket(socket(database)).no_proxy();
         let client = client.build().map_err(|error| error_chain(&error))?;
         end_earlier(&client).await;
-        // What Litestream noted of the path before: with it, it fails on another one.
-        let mut notes = OsString::from(".");
-        notes.push(database.file_name().unwrap_or_default());
-        notes.push("-litestream");
-        match std::fs::remove_dir_all(database.with_file_name(notes)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.to_string()),
-            _ => {}
-        }
+        // What Litestream knows of the path before: with it, it fails on another one.
+        forget_path(database).map_err(|error| error.to_string())?;
         let replica = Self {
             settings: settings.clone(),
             database: database.to_owned(),
@@ -306,6 +307,8 @@ impl Replica {
         if let Some(mut child) = self.child.lock().await.take() {
             let _ = child.kill().await;
         }
+        // From now on checkpoints are vetwatch's own.
+        let _ = forget_path(&self.database);
         let _ = std::fs::remove_file(socket(&self.database));
     }
 }

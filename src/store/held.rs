@@ -18,7 +18,7 @@ use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-use super::file::sibling_path;
+use super::file::{litestream_directory, sibling_path};
 use super::{Error, Store, WriteTx};
 use crate::time::{Clock as _, SystemClock, Timestamp};
 
@@ -179,12 +179,22 @@ pub struct LargeLog {
     pub bytes: u64,
     /// A program that reads now: `python3 (process 4711)`.
     pub reader: Option<String>,
+    /// What says that Litestream makes the checkpoints.
+    pub litestream: Option<PathBuf>,
 }
 
 impl fmt::Display for LargeLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (path, megabytes) = (self.path.display(), self.bytes / 1_000_000);
         write!(f, "{path} has grown to {megabytes} MB, because ")?;
+        if let Some(directory) = &self.litestream {
+            return write!(
+                f,
+                "Litestream, which the checkpoints are left to, has made none: see that it runs, or delete {} if it is not used \
+                 any more",
+                directory.display()
+            );
+        }
         match &self.reader {
             Some(program) => {
                 write!(f, "{program} has not ended what it reads in the database: end it, or its transaction")
@@ -208,7 +218,9 @@ impl Store {
         let path = sibling_path(&self.path, "-wal");
         let bytes = std::fs::metadata(&path).ok()?.len();
         let is_large = bytes > MAX_LOG_BYTES;
-        is_large.then(|| LargeLog { path, bytes, reader: reader(&self.path) })
+        let directory = litestream_directory(&self.path);
+        let litestream = directory.exists().then_some(directory);
+        is_large.then(|| LargeLog { path, bytes, reader: reader(&self.path), litestream })
     }
 }
 

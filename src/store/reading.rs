@@ -69,6 +69,7 @@ impl Store {
             opened: None,
             waiting: Arc::default(),
             damage: Arc::default(),
+            is_replicated: Arc::default(),
             ended_in_order: true,
         })
     }

@@ -94,3 +94,54 @@ async fn what_litestream_replicated_while_the_daemon_worked_is_restored_and_each
     assert_eq!(all.len(), 20);
     assert_eq!(town.rows("pragma integrity_check").await, ["ok"]);
 }
+
+/// A log that somebody else begins anew is read by Litestream in part only, and it says nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn beside_litestream_the_replica_of_a_busy_database_is_sound() {
+    let Some(litestream) = litestream() else {
+        eprintln!("skipped: litestream is not here");
+        return;
+    };
+    let town = DaemonHarness::new("in_review = \"50ms\"\nsettled = \"50ms\"", "").await;
+    let ids = town.in_review(60).await;
+    let at = |name: &str| town.folder.path().join(name);
+    let (socket, copy) = (at("litestream.sock"), at("copy.db"));
+    let url = format!("file://{}", at("replica").display());
+    let text = format!(
+        "socket: {{enabled: true, path: {}}}\ndbs: [{{path: {}, replica: {{url: \"{url}\"}}}}]\n",
+        socket.display(),
+        town.database.display()
+    );
+    std::fs::write(at("litestream.yml"), text).unwrap();
+    let log = std::fs::File::create(at("litestream.log")).unwrap();
+    let mut replicate = Command::new(&litestream);
+    replicate.args(["replicate", "-config"]).arg(at("litestream.yml")).stdin(Stdio::null());
+    replicate.stdout(log.try_clone().unwrap()).stderr(log);
+    let replicating = Killed(replicate.spawn().unwrap());
+    let sync =
+        || Command::new(&litestream).args(["sync", "-wait", "-socket"]).arg(&socket).arg(&town.database).output();
+    eventually("Litestream has begun", SOON, async || {
+        let synced = sync().unwrap();
+        if synced.status.success() { Ok(()) } else { Err(complaint(&synced)) }
+    })
+    .await;
+    let daemon = town.running().await;
+    // More than the 1,000 pages at which SQLite would begin the log anew.
+    for round in 0..5 {
+        for id in &ids {
+            if round % 2 == 0 {
+                town.sandbox.deny(id, REASON).unwrap()
+            } else {
+                town.sandbox.submit(id).unwrap()
+            }
+            let _ = sync();
+        }
+        let seen = format!("{}", (round + 1) * ids.len());
+        town.until("select count(*) from v_transitions", &[&seen]).await;
+    }
+    daemon.kill();
+    drop(replicating);
+    let restored = Command::new(&litestream).arg("restore").arg("-o").arg(&copy).arg(&url).output().unwrap();
+    assert!(restored.status.success(), "{}", complaint(&restored));
+    assert_eq!(rows(&copy, "pragma integrity_check").await, ["ok"]);
+}

@@ -135,6 +135,8 @@ async fn whatever_happens_to_two_hosts_each_verdict_arrives_under_one_id() {
     })
     .await;
     pair.until_idle(&steps).await;
+    let said = pair.said(usize::MAX);
+    assert!(!said.contains("is of no use"), "a replica that is damaged: {said}");
     pair.end(&town).await;
     let repeated = check(&town, &steps, troubles).await;
     assert!(leaders.is_sorted_by_key(|leader| leader.epoch), "epochs rise: {leaders:?}");

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use fastrand::Rng;
 use serde_json::Value;
@@ -55,6 +55,8 @@ struct Host {
     folder: PathBuf,
     machine: Machine,
     process: Option<Child>,
+    /// An older report is of the process before.
+    started: SystemTime,
     log: PathBuf,
 }
 
@@ -119,7 +121,13 @@ impl Pair {
             );
             let text = usual.replace(&database, &home.join("vetwatch.db").display().to_string()) + &standby;
             std::fs::write(home.join("vetwatch.toml"), text).expect("a configuration");
-            hosts.push(Host { log: home.join("log"), folder: home, machine, process: None });
+            hosts.push(Host {
+                log: home.join("log"),
+                folder: home,
+                machine,
+                process: None,
+                started: SystemTime::UNIX_EPOCH,
+            });
         }
         // An installation from before is taken over by the first host that leads.
         std::fs::rename(&town.database, hosts[0].folder.join("vetwatch.db")).expect("a database");
@@ -146,6 +154,8 @@ impl Pair {
         let log = File::options().create(true).append(true).open(&it.log).expect("a log");
         command.envs(it.machine.environment.iter().map(|(key, value)| (key, value)));
         command.arg("run").stdout(Stdio::null()).stderr(log).process_group(0);
+        let mark = File::create(it.folder.join("started")).and_then(|file| file.metadata()?.modified());
+        it.started = mark.expect("the time of the file system");
         it.process = Some(command.spawn().expect("the daemon"));
     }
 
@@ -185,7 +195,8 @@ impl Pair {
                 // By the file's own time: a host's clock may be wrong.
                 let written =
                     std::fs::metadata(self.hosts[host].folder.join("vetwatch.db.standby")).and_then(|it| it.modified());
-                let is_new = written.is_ok_and(|at| at.elapsed().is_ok_and(|age| age < Duration::from_secs(15)));
+                let is_new = written
+                    .is_ok_and(|at| at > self.hosts[host].started && at.elapsed().is_ok_and(|it| it.as_secs() < 15));
                 if report["role"] == "leader" && is_new {
                     let epoch = report["leader"]["epoch"].as_u64().expect("an epoch");
                     let since = *self.elected.entry(epoch).or_insert_with(now);
