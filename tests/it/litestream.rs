@@ -130,9 +130,9 @@ async fn beside_litestream_the_replica_of_a_busy_database_is_sound() {
     for round in 0..5 {
         for id in &ids {
             if round % 2 == 0 {
-                town.sandbox.deny(id, REASON).unwrap()
+                town.sandbox.deny(id, REASON).unwrap();
             } else {
-                town.sandbox.submit(id).unwrap()
+                town.sandbox.submit(id).unwrap();
             }
             let _ = sync();
         }
