@@ -255,8 +255,8 @@ impl Candidate<'_> {
         Some(term)
     }
 
-    /// Restores what the leader before has left, and begins a replica of this epoch. Nothing is sent before the elector
-    /// knows where that is.
+    /// Restores what the leader before has left, and begins a replica of this epoch. If that can be begun, nothing is sent
+    /// before the elector knows of it.
     async fn take_over(&mut self, term: &Arc<Term>, newest: Option<&Data>) -> Result<Arc<Leadership>, Error> {
         let renewing = [tokio::spawn(term.clone().renew()), tokio::spawn(term.clone().watch())];
         let tasks = renewing.iter().map(tokio::task::JoinHandle::abort_handle).collect();
@@ -270,12 +270,20 @@ impl Candidate<'_> {
                 info!("the data of epoch {} was restored", newest.map_or(0, |newest| newest.epoch));
             }
             self.report.data_epoch = newest.map(|newest| newest.epoch);
-            let replica = Replica::start(litestream, self.database, epoch).await;
+            let replica = Replica::start(litestream, self.database, epoch, now).await;
             let replica = replica.map_err(|why| Error::Replica(epoch, why))?;
-            let here = Data { epoch, host: self.settings.host.clone() };
-            // Without an answer it is not known which data is the newest, so this host must not go on with its own.
-            if !term.elector.publish(&here).await? {
-                return Err(Error::Deposed);
+            match replica.state().failing {
+                None => {
+                    // Without an answer it is not known which data is the newest, so this host must not go on with its own.
+                    if !term.elector.publish(&self.data(epoch)).await? {
+                        return Err(Error::Deposed);
+                    }
+                    self.report.data_epoch = Some(epoch);
+                }
+                // The next leader would begin with nothing.
+                Some((_, why)) if newest.is_none() => return Err(Error::Replica(epoch, why)),
+                // No verdict is late for a copy: the next leader goes on from the replica before, until this one is complete.
+                Some((_, why)) => warn!("leads without a replica of its own so far: {why}"),
             }
             Ok(replica)
         };
@@ -291,7 +299,6 @@ impl Candidate<'_> {
             }
         };
         self.report.role = Role::Leader;
-        self.report.data_epoch = Some(epoch);
         self.report.succeed();
         self.write();
         let leadership = Arc::new(Leadership {
@@ -306,6 +313,10 @@ impl Candidate<'_> {
         let tending = tokio::spawn(leadership.clone().tend()).abort_handle();
         leadership.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(tending);
         Ok(leadership)
+    }
+
+    fn data(&self, epoch: u64) -> Data {
+        Data { epoch, host: self.settings.host.clone() }
     }
 
     async fn abandon(&mut self, term: &Term) {
@@ -445,7 +456,9 @@ impl Leadership {
             if let Err(why) = self.replica.keep_running().await {
                 warn!("{why}");
             }
-            self.replica.sync(self.clock.now()).await;
+            if self.replica.sync(self.clock.now()).await {
+                self.publish().await;
+            }
             self.note_others(self.clock.now());
             let report = self.report();
             let essence = |report: &HostState| {
@@ -463,6 +476,22 @@ impl Leadership {
                 }
             }
             sleep(TEND_EVERY).await;
+        }
+    }
+
+    /// Names a replica that could not be completed at the takeover, now that it is.
+    async fn publish(&self) {
+        let Leader { host, epoch, .. } = self.leader().clone();
+        if self.report.lock().unwrap_or_else(PoisonError::into_inner).data_epoch == Some(epoch) {
+            return;
+        }
+        match self.term.elector.publish(&Data { epoch, host }).await {
+            Ok(true) => {
+                info!("the replica of epoch {epoch} is complete");
+                self.report.lock().unwrap_or_else(PoisonError::into_inner).data_epoch = Some(epoch);
+            }
+            Ok(false) => self.term.depose("another host was elected"),
+            Err(error) => warn!("the next leader would not find the replica of epoch {epoch}: {error}"),
         }
     }
 

@@ -26,8 +26,8 @@ use crate::time::Timestamp;
 
 /// A replica that has not taken the newest changes for this long counts as failing, and no message waits for it longer.
 pub const SYNC_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the first copy of a database may take.
-const FIRST_SYNC_TIMEOUT: Duration = Duration::from_mins(10);
+/// How long a new leader waits for the first copy of the database before it begins without.
+const FIRST_SYNC_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a replica may take to be restored.
 const RESTORE_TIMEOUT: Duration = Duration::from_mins(30);
 /// For what answers on this machine.
@@ -185,11 +185,16 @@ impl fmt::Debug for Replica {
 }
 
 impl Replica {
-    /// Starts to replicate, and waits until the whole database is in the replica.
+    /// Starts to replicate, and waits a little until the whole database is in the replica.
     ///
     /// # Errors
-    /// Why it is not.
-    pub async fn start(settings: &LitestreamSettings, database: &Path, epoch: u64) -> Result<Self, String> {
+    /// If Litestream cannot be started.
+    pub async fn start(
+        settings: &LitestreamSettings,
+        database: &Path,
+        epoch: u64,
+        now: Timestamp,
+    ) -> Result<Self, String> {
         let client = Client::builder().unix_socket(socket(database)).no_proxy();
         let client = client.build().map_err(|error| error_chain(&error))?;
         end_earlier(&client).await;
@@ -207,13 +212,15 @@ impl Replica {
         };
         replica.keep_running().await?;
         let end = Instant::now() + FIRST_SYNC_TIMEOUT;
-        while let Err(why) = replica.sync_within(FIRST_SYNC_TIMEOUT).await {
-            replica.keep_running().await?;
-            if Instant::now() >= end {
-                return Err(why);
+        let why = loop {
+            match replica.sync_within(FIRST_SYNC_TIMEOUT).await {
+                Ok(()) => break Ok(()),
+                Err(why) if Instant::now() >= end => break Err(why),
+                Err(_) => sleep(LOOK).await,
             }
-            sleep(LOOK).await;
-        }
+            replica.keep_running().await?;
+        };
+        replica.note(why, now);
         Ok(replica)
     }
 

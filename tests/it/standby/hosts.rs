@@ -23,7 +23,9 @@ use crate::world::{rows, try_rows};
 
 const HOSTS: [Place; 2] = [Place::A, Place::B];
 const NAMES: [&str; 2] = ["host-a", "host-b"];
-const CARRIER_MEGABYTES: u32 = 128;
+const CARRIER_MEGABYTES: u32 = 512;
+/// How many replicas are kept, as a rule of the storage would do it.
+const REPLICAS: usize = 4;
 
 /// `Err` says what this machine lacks.
 pub(super) fn requirements() -> Result<(), String> {
@@ -456,6 +458,17 @@ impl Pair {
             }
         }
         self.heal();
+        self.delete_old_replicas();
+    }
+
+    fn delete_old_replicas(&self) {
+        let epoch = |path: &PathBuf| path.to_str().and_then(|path| path.rsplit('-').next()?.parse::<u64>().ok());
+        let entries = std::fs::read_dir(self.carrier.join("replica")).into_iter().flatten().filter_map(Result::ok);
+        let mut replicas: Vec<_> = entries.map(|entry| entry.path()).collect();
+        replicas.sort_by_key(epoch);
+        for old in replicas.iter().rev().skip(REPLICAS) {
+            let _ = std::fs::remove_dir_all(old);
+        }
     }
 
     pub(super) fn heal(&self) {
