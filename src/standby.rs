@@ -235,13 +235,13 @@ impl Candidate<'_> {
         let epoch = match self.elector.stand(&session, &self.settings.host, now).await {
             Ok(Some(epoch)) => epoch,
             Ok(None) => {
-                let _ = self.elector.leave(&session).await;
+                self.leave(&session).await;
                 return None;
             }
             Err(error) => {
                 // It may have been granted all the same; then it ends by itself.
                 warn!("cannot be elected: {error}");
-                let _ = self.elector.leave(&session).await;
+                self.leave(&session).await;
                 return None;
             }
         };
@@ -321,10 +321,14 @@ impl Candidate<'_> {
 
     async fn abandon(&mut self, term: &Term) {
         term.lease.end();
-        let _ = term.elector.leave(&term.session).await;
-        // The name among the hosts went with it.
-        self.session = None;
+        self.leave(&term.session).await;
         self.report.leader = None;
+    }
+
+    /// Ends a session that is of no use. The name among the hosts goes with it, and comes with the next.
+    async fn leave(&mut self, session: &Session) {
+        let _ = self.elector.leave(session).await;
+        self.session = None;
     }
 
     fn write(&mut self) {

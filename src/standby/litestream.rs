@@ -290,23 +290,31 @@ impl Replica {
     }
 
     async fn sync_within(&self, limit: Duration) -> Result<(), String> {
+        let end = Instant::now() + limit;
         let body = json!({ "path": self.database, "wait": true, "timeout": limit.as_secs() });
-        let request = self.client.post("http://litestream/sync").json(&body).timeout(limit + Duration::from_secs(1));
-        let answer = request.send().await.map_err(|error| {
-            if error.is_timeout() {
-                format!("no answer within {}", humantime::format_duration(limit))
-            } else {
-                format!("litestream's socket: {}", error_chain(&error.without_url()))
+        loop {
+            let request =
+                self.client.post("http://litestream/sync").json(&body).timeout(limit + Duration::from_secs(1));
+            let answer = request.send().await.map_err(|error| {
+                if error.is_timeout() {
+                    format!("no answer within {}", humantime::format_duration(limit))
+                } else {
+                    format!("litestream's socket: {}", error_chain(&error.without_url()))
+                }
+            })?;
+            let is_done = answer.status().is_success();
+            let said: Value = answer.json().await.unwrap_or_default();
+            let (here, there) = (said.get("txid"), said.get("replicated_txid"));
+            if is_done && here.is_some() && here == there {
+                return Ok(());
             }
-        })?;
-        let is_done = answer.status().is_success();
-        let said: Value = answer.json().await.unwrap_or_default();
-        let (here, there) = (said.get("txid"), said.get("replicated_txid"));
-        if is_done && here.is_some() && here == there {
-            return Ok(());
+            // Something was committed while it replicated.
+            if is_done && here.is_some() && Instant::now() < end {
+                continue;
+            }
+            let why = said.get("error").and_then(Value::as_str).unwrap_or("litestream says that it is behind");
+            return Err(redact::words(why));
         }
-        let why = said.get("error").and_then(Value::as_str).unwrap_or("litestream says that it is behind");
-        Err(redact::words(why))
     }
 
     /// Ends Litestream.
