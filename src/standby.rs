@@ -529,3 +529,60 @@ impl Leadership {
         self.replica.end().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::SystemClock;
+
+    /// Of a lease that ends at this time since the start of the machine, with no Litestream.
+    fn leadership(database: &Path, now: lease::BootTime) -> Leadership {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let litestream = LitestreamSettings {
+            program: "/no/such/program".into(),
+            url: "file:///no/such/directory".parse().unwrap(),
+            key_file: None,
+        };
+        let urls = vec!["http://127.0.0.1:9/".parse().unwrap()];
+        let name = "vetwatch".to_owned();
+        let etcd = elector::EtcdSettings { urls, login: None, ca_file: None, client_certificate: None, name };
+        let lease = Lease::new(now, Duration::from_secs(5));
+        lease.extend(Duration::from_secs(100), Duration::from_secs(15));
+        let term = Term {
+            elector: Elector::new(&ElectorSettings::Etcd(etcd)).unwrap(),
+            session: Session("1".to_owned()),
+            ttl: Duration::from_secs(15),
+            lease,
+            leader: Leader { host: "a".to_owned(), epoch: 7, since: clock.now() },
+            deposed: CancellationToken::new(),
+            view: Mutex::default(),
+        };
+        Leadership {
+            term: Arc::new(term),
+            replica: Replica::new(&litestream, database, 7).unwrap(),
+            database: database.to_owned(),
+            report: Mutex::new(HostState::begin(database, "a", String::new(), clock.now())),
+            clock,
+            unreplicated: AtomicU64::new(0),
+            tasks: Mutex::default(),
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_sent_once_the_lease_is_near_its_end_and_a_replica_that_fails_holds_nothing_up() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let directory = tempfile::tempdir().unwrap();
+        let database = directory.path().join("vetwatch.db");
+        let held = leadership(&database, || Duration::from_millis(109_999));
+        assert!(held.may_send(2).await);
+        assert_eq!(held.report().replica.unreplicated_attempts, 0, "only a first attempt needs the replica");
+        assert!(held.may_send(1).await, "no verdict is late for a copy");
+        assert_eq!(held.report().replica.unreplicated_attempts, 1);
+        assert!(held.report().replica.error.is_some());
+        assert!(!held.term.deposed.is_cancelled());
+
+        let over = leadership(&database, || Duration::from_millis(110_000));
+        assert!(!over.may_send(2).await && over.term.deposed.is_cancelled());
+        assert!(!over.may_send(1).await);
+    }
+}

@@ -37,7 +37,7 @@ pub enum Elector {
 
 /// This host's membership. It ends by itself unless it is renewed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Session(String);
+pub struct Session(pub(super) String);
 
 /// What the elector says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

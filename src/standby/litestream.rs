@@ -195,21 +195,10 @@ impl Replica {
         epoch: u64,
         now: Timestamp,
     ) -> Result<Self, String> {
-        let client = Client::builder().unix_socket(socket(database)).no_proxy();
-        let client = client.build().map_err(|error| error_chain(&error))?;
-        end_earlier(&client).await;
+        let replica = Self::new(settings, database, epoch)?;
+        end_earlier(&replica.client).await;
         // What Litestream knows of the path before: with it, it fails on another one.
         forget_path(database).map_err(|error| error.to_string())?;
-        let replica = Self {
-            settings: settings.clone(),
-            database: database.to_owned(),
-            epoch,
-            client,
-            child: tokio::sync::Mutex::default(),
-            syncing: tokio::sync::Mutex::default(),
-            wanted: AtomicU64::new(0),
-            state: Mutex::default(),
-        };
         replica.keep_running().await?;
         let end = Instant::now() + FIRST_SYNC_TIMEOUT;
         let why = loop {
@@ -222,6 +211,21 @@ impl Replica {
         };
         replica.note(why, now);
         Ok(replica)
+    }
+
+    /// A replica that nothing is copied to yet.
+    pub(super) fn new(settings: &LitestreamSettings, database: &Path, epoch: u64) -> Result<Self, String> {
+        let client = Client::builder().unix_socket(socket(database)).no_proxy();
+        Ok(Self {
+            settings: settings.clone(),
+            database: database.to_owned(),
+            epoch,
+            client: client.build().map_err(|error| error_chain(&error))?,
+            child: tokio::sync::Mutex::default(),
+            syncing: tokio::sync::Mutex::default(),
+            wanted: AtomicU64::new(0),
+            state: Mutex::default(),
+        })
     }
 
     /// Starts Litestream if it does not run.

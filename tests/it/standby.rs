@@ -258,6 +258,18 @@ async fn what_a_deposed_leader_writes_reaches_nobody_who_restores() {
     pair.end_wherever(&town).await;
 }
 
+/// Clocks that stand still during a suspend would say that its lease goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_was_suspended_for_longer_than_its_lease_leaves_when_it_wakes() {
+    let Some((town, mut pair, ids)) = pair().await else { return };
+    let before = pair.leader(PATIENCE).await;
+    pair.suspend(before.host, Duration::from_mins(10));
+    pair.says(before.host, "does not lead any more").await;
+    denied(&town, &ids[0]).await;
+    assert!(pair.leader(PATIENCE).await.epoch > before.epoch);
+    pair.end_wherever(&town).await;
+}
+
 /// The script of `docs/standby.md`, word for word.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_for_readers_follows_the_leader_and_its_successor() {

@@ -183,6 +183,13 @@ impl Pair {
         serde_json::from_slice(&std::fs::read(self.hosts[host].folder.join("vetwatch.db.standby")).ok()?).ok()
     }
 
+    /// By the file's own time: a host's clock may be wrong.
+    fn has_reported(&self, host: usize) -> bool {
+        let written =
+            std::fs::metadata(self.hosts[host].folder.join("vetwatch.db.standby")).and_then(|it| it.modified());
+        written.is_ok_and(|at| at > self.hosts[host].started && at.elapsed().is_ok_and(|it| it.as_secs() < 15))
+    }
+
     fn runs(&self, host: usize) -> bool {
         self.hosts[host].process.is_some()
     }
@@ -194,12 +201,7 @@ impl Pair {
             self.restart_ended();
             for host in (0..2).filter(|host| self.runs(*host)) {
                 let report = self.report(host).unwrap_or_default();
-                // By the file's own time: a host's clock may be wrong.
-                let written =
-                    std::fs::metadata(self.hosts[host].folder.join("vetwatch.db.standby")).and_then(|it| it.modified());
-                let is_new = written
-                    .is_ok_and(|at| at > self.hosts[host].started && at.elapsed().is_ok_and(|it| it.as_secs() < 15));
-                if report["role"] == "leader" && is_new {
+                if report["role"] == "leader" && self.has_reported(host) {
                     let epoch = report["leader"]["epoch"].as_u64().expect("an epoch");
                     let since = *self.elected.entry(epoch).or_insert_with(now);
                     return Leader { host, epoch, since };
@@ -273,8 +275,27 @@ impl Pair {
         .await;
     }
 
+    pub(super) fn suspend(&self, host: usize, time: Duration) {
+        self.hosts[host].machine.suspend(time);
+    }
+
+    /// Waits for a line of a host's log.
+    pub(super) async fn says(&mut self, host: usize, text: &str) {
+        let log = self.hosts[host].log.clone();
+        eventually(text, SOON, async || {
+            let said = std::fs::read_to_string(&log).unwrap_or_default();
+            if said.contains(text) { Ok(()) } else { Err(said) }
+        })
+        .await;
+    }
+
     /// SIGTERM, and its end in order.
     pub(super) async fn terminate(&mut self, host: usize) {
+        if self.runs(host) {
+            // One that has just been started does not obey signals yet.
+            let is_up = async || if self.has_reported(host) { Ok(()) } else { Err(self.said(20)) };
+            eventually("it has begun", SOON, is_up).await;
+        }
         self.signal(host, "TERM", false);
         if let Some(mut process) = self.hosts[host].process.take() {
             let ended = async || process.try_wait().expect("a child").ok_or_else(String::new);
@@ -421,12 +442,7 @@ impl Pair {
                 self.start(host);
             }
             Trouble::End => {
-                self.signal(host, "TERM", false);
-                let process = self.hosts[host].process.as_mut().expect("a daemon");
-                let status =
-                    eventually("it ends", SOON, async || process.try_wait().expect("a child").ok_or_else(String::new));
-                assert!(status.await.success(), "{}", self.said(40));
-                self.hosts[host].process = None;
+                self.terminate(host).await;
                 sleep(pause / 4).await;
                 self.start(host);
             }
@@ -459,6 +475,13 @@ impl Pair {
         }
         self.heal();
         self.delete_old_replicas();
+        // One trouble at a time: what was told while the replica failed may be told again if the leader dies before it has it.
+        let host = self.leader(super::PATIENCE).await.host;
+        eventually("the replica is complete", super::PATIENCE, async || {
+            let replica = self.report(host).unwrap_or_default()["replica"].clone();
+            if replica["failing_since"].is_null() { Ok(()) } else { Err(replica.to_string()) }
+        })
+        .await;
     }
 
     fn delete_old_replicas(&self) {
