@@ -581,7 +581,7 @@ mod tests {
         assert!(held.report().replica.error.is_some());
         assert!(!held.term.deposed.is_cancelled());
 
-        let over = leadership(&database, || Duration::from_millis(110_000));
+        let over = leadership(&database, || Duration::from_secs(110));
         assert!(!over.may_send(2).await && over.term.deposed.is_cancelled());
         assert!(!over.may_send(1).await);
     }
