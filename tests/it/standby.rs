@@ -270,6 +270,23 @@ async fn a_leader_that_was_suspended_for_longer_than_its_lease_leaves_when_it_wa
     pair.end_wherever(&town).await;
 }
 
+/// Times in the future, which a successor cannot explain by a clock that it saw being set.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_successor_of_a_leader_whose_clock_was_an_hour_ahead_tells_at_once() {
+    let Some((town, mut pair, ids)) = pair().await else { return };
+    pair.set_clock(0, 3600);
+    eventually("everybody was looked at in the future", PATIENCE, async || {
+        let ahead =
+            pair.rows(0, "select count(*) from customer where last_seen_at > unixepoch() * 1000 + 1800000").await;
+        if ahead == ["4"] { Ok(()) } else { Err(format!("{ahead:?}")) }
+    })
+    .await;
+    pair.kill(0, true);
+    pair.leader(PATIENCE).await;
+    denied(&town, &ids[0]).await;
+    pair.end_wherever(&town).await;
+}
+
 /// The script of `docs/standby.md`, word for word.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_for_readers_follows_the_leader_and_its_successor() {

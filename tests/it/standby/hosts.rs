@@ -275,6 +275,11 @@ impl Pair {
         .await;
     }
 
+    /// A host's wall clock is wrong by so many seconds from now on.
+    pub(super) fn set_clock(&self, host: usize, seconds: i64) {
+        self.hosts[host].machine.set_clock(seconds);
+    }
+
     pub(super) fn suspend(&self, host: usize, time: Duration) {
         self.hosts[host].machine.suspend(time);
     }
