@@ -19,11 +19,11 @@ def _headers(peer: Peer) -> list[str]:
     return [argument for name, value in headers.items() for argument in ("-H", f"{name}: {value}")]
 
 
-def wrk(peer: Peer, seconds: int) -> float | None:
-    """Responses a second to one request again and again; None without wrk."""
+def wrk(peer: Peer, seconds: int, base: str | None = None) -> float | None:
+    """Responses a second to one request again and again, to another URL of the server if given; None without wrk."""
     if not (program := shutil.which("wrk")):
         return None
-    url = f"{peer.url}v1/customers/{peer.ids(1)[0]}/qualifications"
+    url = f"{base or peer.url}v1/customers/{peer.ids(1)[0]}/qualifications"
     command = [program, "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", *_headers(peer), url]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment(), check=False)
     rate = re.search(r"Requests/sec:\s*([0-9.]+)", done.stdout)

@@ -66,32 +66,42 @@ def _verdicts(bench: Bench, count: int, hung: str | None) -> _Latencies:
 
 
 def sweep(bench: Bench) -> list[Figure]:
-    """The same while many others are polled: once when all of them are new, and once when all are known."""
+    """The same while many others are polled: when all of them are new, when all are known, and when all wait for the
+    default budget."""
     count, verdicts = bench.times(100_000, 5_000), bench.times(200, 20)
-    with bench.world("sweep", 2 * verdicts, 2 * verdicts, 0) as (peer, folder):
+    figures = []
+    with bench.world("sweep", 3 * verdicts, 3 * verdicts, 0) as (peer, folder):
         with Relay(peer.url) as relay, Receiver() as receiver:
             vetwatch = Vetwatch(bench.vetwatch, folder / "vetwatch", peer, relay.url, receiver.url)
-            vetwatch.poll_all(2 * verdicts)
-            customers = peer.in_review(2 * verdicts)
+            vetwatch.poll_all(3 * verdicts)
+            customers = peer.in_review(3 * verdicts)
             peer.add(count, 0, 0)  # an entry of a customer that joins would be news
-            figures = []
+
+            def told(what: str, mine: list[str], command: list[str], ends: bool) -> None:
+                fsyncs, before = machine.fsync_times(folder), peer.questions()
+                sweeping = vetwatch.start(*command)
+                taken = [bench.verdict(vetwatch, peer, relay, receiver, customer) for customer in mine]
+                polls = peer.questions() - before
+                fsyncs += machine.fsync_times(folder)
+                if not ends:
+                    sweeping.terminate()
+                    sweeping.wait()
+                elif sweeping.wait(600) != 0:
+                    raise Failed(f"{command} ended with {sweeping.returncode}")
+                bar = 10 + 2 * percentile(fsyncs, 99) * 1000
+                note = f"p50 {number(percentile(taken, 50))} ms; {polls:,} polls meanwhile"
+                name = f"answer → webhook while {count:,} others are polled, {what}: p99 of {verdicts} verdicts"
+                figures.append(Figure(name, "ms", [percentile(taken, 99)], most=bar, beside=note))
+
             with vetwatch.daemon():
                 # The daemon polls the new ones as they come, and the known ones once they are due.
-                sweeps = (("new", ["customers", "sync"]), ("known", ["poll"]))
-                for (what, command), mine in zip(sweeps, (customers[:verdicts], customers[verdicts:]), strict=True):
-                    fsyncs, before = machine.fsync_times(folder), peer.questions()
-                    sweeping = vetwatch.start(*command)
-                    taken = [bench.verdict(vetwatch, peer, relay, receiver, customer) for customer in mine]
-                    polls = peer.questions() - before
-                    fsyncs += machine.fsync_times(folder)
-                    if sweeping.wait(600) != 0:
-                        raise Failed(f"{command} ended with {sweeping.returncode}")
-                    unseen = "select count(*) from customer where last_seen_at is null"
-                    until("the sweep's end", lambda: vetwatch.ask(unseen) == 0, within=600, pause=0.1)
-                    bar = 10 + 2 * percentile(fsyncs, 99) * 1000
-                    note = f"p50 {number(percentile(taken, 50))} ms; {polls:,} polls meanwhile"
-                    name = f"answer → webhook while {count:,} others are polled, all {what}: p99 of {verdicts} verdicts"
-                    figures.append(Figure(name, "ms", [percentile(taken, 99)], most=bar, beside=note))
+                told("all new, without a budget", customers[:verdicts], ["customers", "sync"], ends=True)
+                unseen = "select count(*) from customer where last_seen_at is null"
+                until("the sweep's end", lambda: vetwatch.ask(unseen) == 0, within=600, pause=0.1)
+                told("all known, without a budget", customers[verdicts : 2 * verdicts], ["poll"], ends=True)
+            vetwatch.set_budget(300)
+            with vetwatch.daemon():
+                told("all due, with the default budget", customers[2 * verdicts :], ["poll"], ends=False)
     return figures
 
 

@@ -21,9 +21,11 @@ _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 @dataclass
 class Peer:
     url: str
+    tls_url: str
     tenant: str
     client_id: str
     client_secret: str
+    certificate: Path
 
     def control(self, path: str, body: dict[str, Any] | None = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
@@ -66,8 +68,10 @@ class Peer:
 @contextlib.contextmanager
 def running(program: Path, log: Path) -> Iterator[Peer]:
     """A sandbox without customers. It ends with this process, since its standard input closes."""
+    certificate, key = log.with_suffix(".pem"), log.with_suffix(".key")
+    _make_certificate(certificate, key)
     with log.open("wb") as errors:
-        command = [program, "--serve"]
+        command = [program, "--serve", certificate, key]
         child = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environment()
         )
@@ -76,4 +80,12 @@ def running(program: Path, log: Path) -> Iterator[Peer]:
             line = child.stdout.readline()
             if not line:
                 raise Failed("the simulated Partner Center did not start:\n" + log.read_text(errors="replace"))
-            yield Peer(**json.loads(line))
+            yield Peer(**json.loads(line), certificate=certificate)
+
+
+def _make_certificate(certificate: Path, key: Path) -> None:
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+    command += ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise Failed(f"openssl made no certificate:\n{done.stderr}")

@@ -69,6 +69,24 @@ def throughput(bench: Bench) -> list[Figure]:
     ]
 
 
+def tls(bench: Bench) -> list[Figure]:
+    """The same over TLS, which the server's process speaks in front of itself."""
+    count = bench.times(20_000, 2_000)
+    with bench.world("tls", count, count // 100, count * 9 // 100) as (peer, folder), Receiver() as receiver:
+        vetwatch = Vetwatch(bench.vetwatch, folder / "vetwatch", peer, peer.tls_url, receiver.url, trusts=peer.certificate)
+        vetwatch.run("customers", "sync")
+        vetwatch.poll_all(count)
+        runs, limits = [], []
+        for _ in range(bench.times(3, 1)):
+            runs.append(vetwatch.poll_all(count))
+            limits.append(ceilings.wrk(peer, bench.times(5, 1), peer.tls_url))
+    cost = number(statistics.median(usage.cpu / count * 1000 for usage in runs))
+    beside = f"{cost} ms CPU each; wrk: not installed"
+    if None not in limits:
+        beside = f"{cost} ms CPU each; wrk over TLS: {number(statistics.median(limits))} /s"
+    return [Figure(f"polls a second over TLS ({count:,} polls)", "/s", [count / usage.wall for usage in runs], beside=beside)]
+
+
 def sizes(bench: Bench) -> list[Figure]:
     """How a sweep's cost grows: every customer is polled by one command, first when all are new, then unchanged."""
     figures = []

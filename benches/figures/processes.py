@@ -31,12 +31,14 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in unwanted}
 
 
-def timed(command: list[str | Path], log: Path, within: float = 600, codes: tuple[int, ...] = (0,)) -> Usage:
+def timed(
+    command: list[str | Path], log: Path, within: float = 600, codes: tuple[int, ...] = (0,), env: dict[str, str] | None = None
+) -> Usage:
     """Runs a command, with stdout and stderr in files; any other exit code is a failure."""
     complaints = log.with_suffix(".err")
     with log.open("wb") as output, complaints.open("wb") as errors:
         began = time.monotonic()
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, env=environment())
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, env=env or environment())
         with ending(child):
             _, status, usage = _wait4(child, began + within)
     wall = time.monotonic() - began

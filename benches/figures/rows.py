@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from .builds import builds
 from .delivery import burst, latency, recovery, sweep
-from .polling import memory, sizes, throughput, unchanged
+from .polling import memory, sizes, throughput, tls, unchanged
 from .reading import reading
 
 ROWS = {
     "unchanged": unchanged,
     "throughput": throughput,
+    "tls": tls,
     "sizes": sizes,
     "memory": memory,
     "latency": latency,

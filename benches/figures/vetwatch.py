@@ -14,13 +14,19 @@ from typing import Any
 from .peer import Peer
 from .processes import Failed, Usage, ending, environment, tail, timed, until
 
+BUDGET = 1_000_000
 SIGNING_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYqr"
 
 
 class Vetwatch:
-    def __init__(self, program: Path, folder: Path, peer: Peer, api: str, hook: str, other: str | None = None) -> None:
-        """Polls `api` (the peer, or a relay before it) and notifies `hook` and `other` of verdicts."""
+    def __init__(
+        self, program: Path, folder: Path, peer: Peer, api: str, hook: str, other: str | None = None, *,
+        trusts: Path | None = None,
+    ) -> None:  # fmt: skip
+        """Polls `api` (the peer, or a relay before it) and notifies `hook` and `other` of verdicts. It `trusts` a
+        certificate instead of the system's."""
         folder.mkdir()
+        self.environment = environment() | ({"SSL_CERT_FILE": str(trusts)} if trusts else {})
         self.program, self.folder = program, folder
         self.database, self.configuration = folder / "vetwatch.db", folder / "vetwatch.toml"
         self.log = folder / "vetwatch.log"
@@ -38,7 +44,7 @@ tenant = "{peer.tenant}"
 client_id = "{peer.client_id}"
 api_url = "{api}"
 login_url = "{api}"
-requests_per_minute = 1000000
+requests_per_minute = {BUDGET}
 [partner.credential]
 kind = "client-secret"
 client_secret_file = "{folder / "client-secret"}"
@@ -52,13 +58,18 @@ endpoints = {json.dumps(list(endpoints))}
 endpoints = ["crm"]
 """)
 
+    def set_budget(self, requests_per_minute: int) -> None:
+        """For the next start."""
+        text = self.configuration.read_text()
+        self.configuration.write_text(text.replace(f"= {BUDGET}\n", f"= {requests_per_minute}\n"))
+
     def command(self, *arguments: str) -> list[str | Path]:
         return [self.program, "--config", self.configuration, "--json", *arguments]
 
     def run(self, *arguments: str) -> tuple[Usage, Any]:
         """Runs a command to its end; what it printed, and what it cost."""
         log = self.folder / "command.log"
-        usage = timed(self.command(*arguments), log)
+        usage = timed(self.command(*arguments), log, env=self.environment)
         try:
             return usage, json.loads(log.read_text())
         except ValueError as error:
@@ -68,7 +79,7 @@ endpoints = ["crm"]
         """Starts a command, and leaves it to its end."""
         nowhere = subprocess.DEVNULL
         command = self.command(*arguments)
-        return subprocess.Popen(command, stdin=nowhere, stdout=nowhere, stderr=nowhere, env=environment())
+        return subprocess.Popen(command, stdin=nowhere, stdout=nowhere, stderr=nowhere, env=self.environment)
 
     def run_status(self, *arguments: str) -> Usage:
         """Runs a command that may say that a person is needed."""
@@ -88,7 +99,7 @@ endpoints = ["crm"]
         """Runs the daemon during the block, which begins after the start, unless that is measured."""
         with self.log.open("wb") as log:
             command = [self.program, "--config", self.configuration, "run"]
-            unit = environment() | {"MALLOC_ARENA_MAX": "1"}  # as the unit has it
+            unit = self.environment | {"MALLOC_ARENA_MAX": "1"}  # as the unit has it
             child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=unit)
         with ending(child):
             if settled:
