@@ -327,7 +327,10 @@ impl Late {
                 let why = self.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
                 format!("The replica has lacked the newest changes for {waited}{why}")
             }
-            (Reason::NoStandby, _) => format!("No other host could have taken over for {waited}"),
+            (Reason::NoStandby, _) => {
+                let why = self.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+                format!("No other host could have taken over for {waited}{why}")
+            }
             (_, interval) => format!(
                 "Customers of {about} are polled late: the oldest has been due for {waited}, at an interval of {}",
                 short_duration(interval.unwrap_or_default())

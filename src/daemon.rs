@@ -90,6 +90,10 @@ pub async fn run(config: Config, mut signals: Signals) -> Result<(), Error> {
     let mut reloads = Reloads::new(&store, &clock, &kept);
     let mut lost = std::pin::pin!(store.lost());
     let leadership = kept.leadership.get().cloned();
+    if leadership.is_some() {
+        // The configuration was read when this host began to stand by, perhaps weeks ago.
+        reloads.ask();
+    }
     let mut deposed = std::pin::pin!(async {
         match &leadership {
             Some(leadership) => leadership.lost().await,
@@ -183,7 +187,7 @@ async fn start_up(config: Config, clock: Arc<dyn Clock>, kept: Arc<Kept>) -> Res
         return Err(Error::Descriptors { limit, needed });
     }
     if let Some(settings) = &config.standby {
-        let leadership = standby::lead(settings, database, &clock, manager::stands_by).await?;
+        let leadership = standby::lead(settings, &config.partners, database, &clock, manager::stands_by).await?;
         // Set once: this is the only start of the process.
         let _ = kept.leadership.set(leadership);
     } else {

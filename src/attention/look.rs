@@ -82,7 +82,8 @@ pub fn of_standby(report: &HostState, now: Timestamp) -> Vec<Late> {
         return Vec::new();
     }
     let replica = report.replica.failing_since.map(|since| (Reason::ReplicaLate, since, report.replica.error.clone()));
-    let alone = report.alone_since.map(|since| (Reason::NoStandby, since, None));
+    let unable = Some(report.unable.join("; ")).filter(|why| !why.is_empty());
+    let alone = report.alone_since.map(|since| (Reason::NoStandby, since, unable));
     let late = [replica, alone].into_iter().flatten().filter(|(reason, since, _)| now.since(*since) >= reason.after());
     late.map(|(reason, since, why)| Late { reason, about: String::new(), since, interval: None, why }).collect()
 }

@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 use crate::cli::{Context, Exit, Failure};
 use crate::config::{self, CredentialDirs, UNIT_PREFIX};
 use crate::instance_lock;
+use crate::standby::host_state::{self, HostState, Role};
 use crate::store::{ConfigurationState, Store};
 
 /// Less than the service manager waits.
@@ -25,12 +26,35 @@ pub(super) async fn reload(context: &Context) -> Result<Exit, Failure> {
         // The daemon is told all the same: it says in `status` and to the service manager that the file is refused.
         Err(failure) => (config::default_database().to_owned(), Some(failure)),
     };
+    let host = host_state::read(&database);
+    if let Some(host) = host.filter(|host| host.role != Role::Leader && !host.is_old(context.now())) {
+        return of_standby(context, &host);
+    }
     // Before root's rights are dropped.
     let newer = newer_than_loaded();
     match ask(context, &database).await {
         Ok(state) => report(context, &state, &newer),
         Err(failure) => Err(unusable.unwrap_or(failure)),
     }
+}
+
+/// A host that stands by has nothing to reload: it reads its configuration when it leads. What matters until then is whether
+/// it can.
+fn of_standby(context: &Context, host: &HostState) -> Result<Exit, Failure> {
+    let config = context.config()?;
+    if context.json {
+        context.out.json(&json!({ "stands_by": host.host, "warnings": config.warnings.len() }))?;
+        return Ok(Exit::Done);
+    }
+    for warning in &config.warnings {
+        context.out.line(&warning.to_string())?;
+    }
+    context.out.line(&format!(
+        "{} is well. This host ({}) stands by, and reads it when it leads",
+        context.config_path.display(),
+        host.host
+    ))?;
+    Ok(Exit::Done)
 }
 
 /// Asks the daemon, and returns its state after the reload.

@@ -165,6 +165,8 @@ impl StandingBy {
         } else if standby.leader.is_none() && standby.role == Role::Standby {
             let text = format!("no host leads, so nothing is polled and nothing is delivered{why}");
             vec![need(Reason::NoLeader, standby.failing_since, text)]
+        } else if standby.error.is_some() {
+            vec![need(Reason::NoStandby, standby.failing_since, format!("this host could not take over{why}"))]
         } else {
             Vec::new()
         };

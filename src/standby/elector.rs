@@ -46,7 +46,24 @@ pub struct View {
     /// Where the newest data is.
     pub data: Option<Data>,
     /// The hosts that take part, the leader included.
-    pub hosts: Vec<String>,
+    pub hosts: Vec<Member>,
+}
+
+/// A host that takes part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    pub host: String,
+    pub session: Session,
+    /// Why it could not take over.
+    pub problem: Option<String>,
+}
+
+impl View {
+    /// True if another host took this name after the session had.
+    #[must_use]
+    pub fn has_namesake(&self, host: &str, session: &Session) -> bool {
+        self.hosts.iter().any(|member| member.host == host && member.session != *session)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +95,13 @@ impl Elector {
     pub async fn join(&self, host: &str, ttl: Duration) -> Result<Session, Error> {
         match self {
             Self::Etcd(etcd) => etcd.join(host, ttl).await,
+        }
+    }
+
+    /// Lets the others know why this host could not take over; `None` if it could.
+    pub async fn announce(&self, session: &Session, host: &str, problem: Option<&str>) -> Result<(), Error> {
+        match self {
+            Self::Etcd(etcd) => etcd.announce(session, host, problem).await,
         }
     }
 

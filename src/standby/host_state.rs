@@ -34,10 +34,13 @@ pub struct HostState {
     pub leader: Option<Leader>,
     /// The hosts that could take over.
     pub others: Vec<String>,
-    /// Since when the leader has no other host.
+    /// Hosts that could not, each with why.
+    #[serde(default)]
+    pub unable: Vec<String>,
+    /// Since when no other host could take over from the leader.
     pub alone_since: Option<Timestamp>,
     pub replica: ReplicaState,
-    /// Why this host cannot take part, and since when.
+    /// Why this host cannot take part or take over, and since when.
     pub error: Option<String>,
     pub failing_since: Option<Timestamp>,
     /// The epoch that this host's database belongs to. Null if it has none.
@@ -84,6 +87,7 @@ impl HostState {
             role: Role::Standby,
             leader: None,
             others: Vec::new(),
+            unable: Vec::new(),
             alone_since: None,
             replica: ReplicaState { place, ..ReplicaState::default() },
             error: None,

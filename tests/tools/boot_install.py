@@ -21,7 +21,7 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 SUITE = "bookworm"
-PACKAGES = "systemd systemd-sysv dbus udev linux-image-cloud-amd64 ca-certificates iproute2 python3 exim4-daemon-light".split()
+PACKAGES = "systemd systemd-sysv dbus udev linux-image-cloud-amd64 ca-certificates iproute2 python3 exim4-daemon-light etcd-server".split()
 USERS = ["sales", "ops", "analyst"]  # two mailboxes, and a person who may read the database
 TIMEOUT = 2700  # of the whole run; emulation is ten times slower than the machine, and other work may run beside it
 SILENCE = 600  # without a line of the probe
@@ -55,7 +55,7 @@ StandardOutput=file:/dev/ttyS2
 WantedBy=multi-user.target
 """,
 }
-UNITS_OFF = ["serial-getty@ttyS0.service", "getty@tty1.service", "apt-daily.timer", "apt-daily-upgrade.timer"]
+UNITS_OFF = ["serial-getty@ttyS0.service", "getty@tty1.service", "apt-daily.timer", "apt-daily-upgrade.timer", "etcd.service"]
 
 
 def base(work):
@@ -109,7 +109,8 @@ def probe_disk(work, old, new):
     shutil.rmtree(work / "unpacked", ignore_errors=True)
     run("dpkg-deb", "--extract", new, work / "unpacked")
     shutil.copy(work / "unpacked/usr/bin/vetwatch", folder / "sandbox")
-    disk(image, folder, 200 << 20)
+    shutil.copy(HERE.parent.parent / ".venv/bin/litestream", folder)
+    disk(image, folder, 300 << 20)
     return image
 
 

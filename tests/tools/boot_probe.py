@@ -78,6 +78,12 @@ RETRY = """
 [retry]
 schedule = ["2s", "5s"]
 """
+STANDBY = f"""
+[standby]
+host = "vetwatch-1"
+etcd_urls = ["http://127.0.0.1:2379"]
+replica_url = "file://{DATA}/replica"
+"""
 
 
 # --- What the steps are made of ---
@@ -442,6 +448,42 @@ def upgraded():
     is_well()
 
 
+def leads():
+    """With [standby], in the sandbox of the unit: etcd elects it, and Litestream replicates"""
+    shutil.copy("/probe/litestream", "/usr/bin/litestream")
+    Done("systemd-run --quiet --unit=elector etcd --data-dir /var/lib/elector")
+    text = CONFIGURATION.read_text()
+    CONFIGURATION.write_text(text + STANDBY)
+    runs("restarted with [standby]", "systemctl restart vetwatch")
+
+    def standby():
+        done = Done("vetwatch status --json")
+        return json.loads(done.text).get("standby") if done.text.startswith("{") else None
+
+    def leader():
+        found = standby()
+        return found and found["role"] == "leader" and found["replica"]["synced_at"] and found
+
+    see("it leads, and its replica is complete", True, until("a leader", leader))
+    is_well()
+    done = Done("systemd-analyze security vetwatch --no-pager | tail -1")
+    see("in the sandbox of the unit", "1.1" in done.text, done)
+    arrives(deny("Decided for a leader"))
+    replica = f"file://{DATA}/replica/epoch-{leader()['leader']['epoch']}"
+    runs("the replica can be restored", f"litestream restore -o /root/replica.db {replica}")
+    ours, theirs = (f"python3 -c \"import sqlite3; print(*sqlite3.connect('{it}').execute('select count(*) from v_transitions').fetchone())\"" for it in (f"{DATA}/vetwatch.db", "/root/replica.db"))
+    see("and has every transition", Done(ours).text == Done(theirs).text, Done(theirs))
+    pid = Done("pidof litestream").text
+    os.kill(int(pid), signal.SIGKILL)
+    until("another Litestream", lambda: Done("pidof litestream").text not in (pid, ""))
+    arrives(deny("Decided after Litestream was killed"), "Litestream is killed and started again: a verdict arrives")
+    runs("stopped", "systemctl stop vetwatch; pidof litestream", code=1)
+    CONFIGURATION.write_text(text)
+    runs("started without [standby]", "systemctl start vetwatch")
+    is_well()
+    arrives(deny("Decided for one host"))
+
+
 def once():
     """Every verdict arrived once"""
     ids = [it[0] for it in mails("sales", "Microsoft ID")]
@@ -452,7 +494,7 @@ def once():
 
 STEPS = [
     unconfigured, configured, started, told, reloaded, starved, killed, backed_up, reboots, rebooted, quiet, removed, purged,
-    earlier, upgraded, once,
+    earlier, upgraded, leads, once,
 ]  # fmt: skip
 
 

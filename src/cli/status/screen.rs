@@ -187,7 +187,10 @@ pub(super) fn of_standby(out: &Output, host: &StandingBy) -> String {
 fn hosts(report: &HostState) -> String {
     let since =
         report.leader.as_ref().map(|it| format!(", since {} UTC (epoch {})", time_args::minute(it.since), it.epoch));
-    let others = if report.others.is_empty() { "nobody".to_owned() } else { report.others.join(", ") };
+    let mut others = if report.others.is_empty() { "nobody".to_owned() } else { report.others.join(", ") };
+    if !report.unable.is_empty() {
+        let _ = write!(others, "; could not take over: {}", report.unable.join("; "));
+    }
     let replica = match (report.replica.failing_since, report.replica.synced_at) {
         (Some(since), _) => format!("incomplete since {} UTC", time_args::minute(since)),
         (None, Some(at)) => format!("complete at {} UTC", at.to_utc().format("%H:%M:%S")),

@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | `leader` | host and time | as long as the leader's session; its create revision is the epoch |
 //! | `data` | epoch and host of the newest replica | for ever |
-//! | `hosts/HOST` | nothing | as long as the host's session |
+//! | `hosts/HOST` | why the host could not take over; empty if it could | as long as the host's session |
 //!
 //! [etcd 3.4 and later]: https://etcd.io/docs/v3.4/dev-guide/api_grpc_gateway/
 
@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::{Data, Error, Leader, Session, View};
+use super::{Data, Error, Leader, Member, Session, View};
 use crate::partner_center::tls;
 use crate::redact;
 use crate::text::error_chain;
@@ -32,6 +32,7 @@ use crate::time::Timestamp;
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// An answer is small; what is longer is none of etcd's.
 const MAX_BODY_BYTES: usize = 64 * 1024;
+const MAX_PROBLEM_CHARS: usize = 500;
 
 /// How to connect to etcd.
 #[derive(Clone)]
@@ -96,9 +97,15 @@ impl Etcd {
     pub(super) async fn join(&self, host: &str, ttl: Duration) -> Result<Session, Error> {
         let granted = self.call("lease/grant", &json!({ "TTL": ttl.as_secs().to_string() })).await?;
         let id: String = field(&granted, "ID")?;
-        let put = json!({ "key": self.key(&format!("hosts/{host}")), "value": encode(""), "lease": id });
-        self.call("kv/put", &put).await?;
-        Ok(Session(id))
+        let session = Session(id);
+        self.announce(&session, host, None).await?;
+        Ok(session)
+    }
+
+    pub(super) async fn announce(&self, session: &Session, host: &str, problem: Option<&str>) -> Result<(), Error> {
+        let value: String = problem.unwrap_or_default().chars().take(MAX_PROBLEM_CHARS).collect();
+        let key = self.key(&format!("hosts/{host}"));
+        self.call("kv/put", &json!({ "key": key, "value": encode(&value), "lease": session.0 })).await.map(drop)
     }
 
     pub(super) async fn renew(&self, session: &Session) -> Result<Option<Duration>, Error> {
@@ -128,7 +135,13 @@ impl Etcd {
                     view.leader = Some(Leader { host, epoch, since });
                 }
                 Some("data") => view.data = Some(parse(&value)?),
-                Some(other) => view.hosts.extend(other.strip_prefix("hosts/").map(str::to_owned)),
+                Some(other) => {
+                    if let Some(host) = other.strip_prefix("hosts/") {
+                        let problem = Some(value).filter(|value| !value.is_empty());
+                        let session = Session(field(pair, "lease")?);
+                        view.hosts.push(Member { host: host.to_owned(), session, problem });
+                    }
+                }
                 None => {}
             }
         }

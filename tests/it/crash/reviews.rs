@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fastrand::Rng;
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use vetwatch::sandbox::smtp_server::Mail;
 use vetwatch::sandbox::webhook_receiver::WebhookRequest;
 use vetwatch::time::Timestamp;
@@ -103,19 +103,40 @@ impl Reviews {
             }
         }
         loop {
-            let since = self.looked_until;
-            let told = |hook: &WebhookRequest| hook.received_at >= since && !self.told.contains(&of_hook(hook).0);
-            let Ok(hooks) = town.hook.wait_for_those(1, PATIENCE, told).await else { continue };
-            // Sometimes immediately, sometimes after the next polls, sometimes while nothing runs.
-            if self.rng.bool() {
-                sleep(Duration::from_millis(self.rng.u64(..100))).await;
-            }
-            for hook in hooks {
-                let (step, _) = of_hook(&hook);
-                self.looked_until = hook.received_at;
-                if self.told.insert(step.clone()) && self.done.iter().rev().any(|done| *done == step) {
-                    self.next(town, &step.customer);
+            self.follow(town).await;
+        }
+    }
+
+    /// Goes on until everything that has happened before is notified, for at most this long. Returns what is not.
+    pub(crate) async fn until_notified(&mut self, town: &DaemonHarness, within: Duration) -> Vec<Step> {
+        let mut missing = self.done.clone();
+        let _ = timeout(within, async {
+            loop {
+                missing.retain(|step| !self.told.contains(step));
+                if missing.is_empty() {
+                    return;
                 }
+                self.follow(town).await;
+            }
+        })
+        .await;
+        missing
+    }
+
+    /// Waits for the next webhooks, and takes the next steps of their customers.
+    async fn follow(&mut self, town: &DaemonHarness) {
+        let since = self.looked_until;
+        let told = |hook: &WebhookRequest| hook.received_at >= since && !self.told.contains(&of_hook(hook).0);
+        let Ok(hooks) = town.hook.wait_for_those(1, PATIENCE, told).await else { return };
+        // Sometimes immediately, sometimes after the next polls, sometimes while nothing runs.
+        if self.rng.bool() {
+            sleep(Duration::from_millis(self.rng.u64(..100))).await;
+        }
+        for hook in hooks {
+            let (step, _) = of_hook(&hook);
+            self.looked_until = hook.received_at;
+            if self.told.insert(step.clone()) && self.done.iter().rev().any(|done| *done == step) {
+                self.next(town, &step.customer);
             }
         }
     }

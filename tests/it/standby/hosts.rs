@@ -23,9 +23,9 @@ use crate::world::{rows, try_rows};
 
 const HOSTS: [Place; 2] = [Place::A, Place::B];
 const NAMES: [&str; 2] = ["host-a", "host-b"];
-const CARRIER_MEGABYTES: u32 = 512;
+const CARRIER_MEGABYTES: u32 = 2048;
 /// How many replicas are kept, as a rule of the storage would do it.
-const REPLICAS: usize = 4;
+const REPLICAS: usize = 2;
 
 /// `Err` says what this machine lacks.
 pub(super) fn requirements() -> Result<(), String> {
@@ -147,6 +147,20 @@ impl Pair {
             elected: BTreeMap::new(),
             last: town.database.clone(),
         }
+    }
+
+    /// Replaces a part of a host's configuration, for its next start.
+    pub(super) fn change(&self, host: usize, from: &str, to: &str) {
+        let file = self.folder(host).join("vetwatch.toml");
+        let text = std::fs::read_to_string(&file).expect("a configuration");
+        assert!(text.contains(from), "{from} is not in {text}");
+        std::fs::write(file, text.replace(from, to)).expect("a configuration");
+    }
+
+    /// Lets the replicas' server answer nobody, or everybody again.
+    pub(super) fn stop_carrier(&self, stopped: bool) {
+        // sshd has a process for each connection.
+        self.network.signal(Place::Carrier, if stopped { "STOP" } else { "CONT" });
     }
 
     /// Starts a host's daemon, in a process group with its Litestream, as a service manager has them in one group.
@@ -463,12 +477,9 @@ impl Pair {
                 self.signal(host, "CONT", true);
             }
             Trouble::SlowCarrier => {
-                let group = format!("-{}", self.sshd.id());
-                let tell =
-                    |signal: &str| Command::new("kill").args(["-s", signal, "--", &group]).status().expect("kill");
-                tell("STOP");
+                self.stop_carrier(true);
                 sleep(pause.min(Duration::from_secs(20))).await;
-                tell("CONT");
+                self.stop_carrier(false);
             }
             Trouble::FullCarrier => {
                 let filler = self.carrier.join("filler");
@@ -540,6 +551,25 @@ impl Pair {
         }
     }
 
+    /// What the leader has recorded of customers whose steps were not notified.
+    pub(super) async fn stood_still(&mut self, missing: &[Step]) -> String {
+        let host = self.leader(super::PATIENCE).await.host;
+        let recorded = async |step: &Step| {
+            let customer = &step.customer;
+            let sql = format!(
+                "select * from (select * from v_transitions where customer_id = '{customer}' order by id desc limit 5)"
+            );
+            let transitions = self.rows(host, &sql).await.join("\n");
+            let polls = self.rows(host, &format!("select * from customer where customer_id = '{customer}'")).await;
+            format!("not notified: {step:?}\n{transitions}\n{polls:?}")
+        };
+        let first = match missing.first() {
+            Some(step) => recorded(step).await,
+            None => String::new(),
+        };
+        format!("{} steps; {first}\n{}", missing.len(), self.said(60))
+    }
+
     /// The newest lines of both hosts.
     pub(super) fn said(&self, lines: usize) -> String {
         let newest = |host: &Host| {
@@ -576,7 +606,8 @@ impl Drop for Pair {
         }
         let _ = self.etcd.kill();
         let _ = self.etcd.wait();
-        for group in [Some(&self.sshd), self.follower.as_ref()].into_iter().flatten() {
+        self.network.signal(Place::Carrier, "KILL");
+        if let Some(group) = &self.follower {
             let _ = Command::new("kill").args(["-s", "KILL", "--", &format!("-{}", group.id())]).status();
         }
         if let Some(follower) = &mut self.follower {

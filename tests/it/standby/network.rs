@@ -128,6 +128,14 @@ impl Network {
         }
     }
 
+    /// Sends a signal to every process in a place.
+    pub(super) fn signal(&self, place: Place, signal: &str) {
+        let found = Command::new("ip").args(["netns", "pids", &self.name(place)]).output().expect("ip");
+        let found = String::from_utf8_lossy(&found.stdout).into_owned();
+        // One that ended meanwhile is none of ours any more.
+        let _ = Command::new("kill").args(["-s", signal]).args(found.split_whitespace()).stderr(Stdio::null()).status();
+    }
+
     pub(super) fn heal(&self) {
         for place in Place::NAMESPACES {
             inside(&self.name(place), &["nft", "flush chain inet cut o; flush chain inet cut i"]).expect("no rule");
