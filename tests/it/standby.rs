@@ -5,6 +5,7 @@
 //! `tests/campaign standby 60` does it for an hour; without it, a minute.
 
 mod hosts;
+mod login;
 mod network;
 
 use std::collections::{BTreeMap, BTreeSet};
