@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from . import alertmanager, machine
 from .bench import Bench
-from .loopback import Receiver, Relay
+from .loopback import Receiver
 from .processes import Failed, until
 from .table import Figure, number, percentile
 from .vetwatch import Vetwatch
@@ -48,20 +48,19 @@ def _verdicts(bench: Bench, count: int, hung: str | None) -> _Latencies:
     repeats = bench.times(3, 1)
     middle, high, bars, disk = [], [], [], []
     with bench.world("latency", count * repeats, count * repeats, 0) as (peer, folder):
-        with Relay(peer.url) as relay, Receiver() as receiver:
-            vetwatch = Vetwatch(bench.vetwatch, folder / "vetwatch", peer, relay.url, receiver.url, hung)
-            vetwatch.poll_all(count * repeats)
-            customers = peer.in_review(count * repeats)
-            with vetwatch.daemon():
-                for repeat in range(repeats):
-                    fsyncs = machine.fsync_times(folder)
-                    mine = customers[repeat * count : (repeat + 1) * count]
-                    taken = [bench.verdict(vetwatch, peer, relay, receiver, customer) for customer in mine]
-                    fsyncs += machine.fsync_times(folder)
-                    middle.append(percentile(taken, 50))
-                    high.append(percentile(taken, 99))
-                    bars.append(10 + 2 * percentile(fsyncs, 99) * 1000)
-                    disk += fsyncs
+        vetwatch = Vetwatch(bench.vetwatch, folder / "vetwatch", peer, peer.relay_url, peer.hook_url, hung)
+        vetwatch.poll_all(count * repeats)
+        customers = peer.in_review(count * repeats)
+        with vetwatch.daemon():
+            for repeat in range(repeats):
+                fsyncs = machine.fsync_times(folder)
+                mine = customers[repeat * count : (repeat + 1) * count]
+                taken = [bench.verdict(vetwatch, peer, customer) for customer in mine]
+                fsyncs += machine.fsync_times(folder)
+                middle.append(percentile(taken, 50))
+                high.append(percentile(taken, 99))
+                bars.append(10 + 2 * percentile(fsyncs, 99) * 1000)
+                disk += fsyncs
     return _Latencies(middle, high, statistics.median(bars), disk)
 
 
@@ -71,37 +70,36 @@ def sweep(bench: Bench) -> list[Figure]:
     count, verdicts = bench.times(100_000, 5_000), bench.times(200, 20)
     figures = []
     with bench.world("sweep", 3 * verdicts, 3 * verdicts, 0) as (peer, folder):
-        with Relay(peer.url) as relay, Receiver() as receiver:
-            vetwatch = Vetwatch(bench.vetwatch, folder / "vetwatch", peer, relay.url, receiver.url)
-            vetwatch.poll_all(3 * verdicts)
-            customers = peer.in_review(3 * verdicts)
-            peer.add(count, 0, 0)  # an entry of a customer that joins would be news
+        vetwatch = Vetwatch(bench.vetwatch, folder / "vetwatch", peer, peer.relay_url, peer.hook_url)
+        vetwatch.poll_all(3 * verdicts)
+        customers = peer.in_review(3 * verdicts)
+        peer.add(count, 0, 0)  # an entry of a customer that joins would be news
 
-            def told(what: str, mine: list[str], command: list[str], ends: bool) -> None:
-                fsyncs, before = machine.fsync_times(folder), peer.questions()
-                sweeping = vetwatch.start(*command)
-                taken = [bench.verdict(vetwatch, peer, relay, receiver, customer) for customer in mine]
-                polls = peer.questions() - before
-                fsyncs += machine.fsync_times(folder)
-                if not ends:
-                    sweeping.terminate()
-                    sweeping.wait()
-                elif sweeping.wait(600) != 0:
-                    raise Failed(f"{command} ended with {sweeping.returncode}")
-                bar = 10 + 2 * percentile(fsyncs, 99) * 1000
-                note = f"p50 {number(percentile(taken, 50))} ms; {polls:,} polls meanwhile"
-                name = f"answer → webhook while {count:,} others are polled, {what}: p99 of {verdicts} verdicts"
-                figures.append(Figure(name, "ms", [percentile(taken, 99)], most=bar, beside=note))
+        def told(what: str, mine: list[str], command: list[str], ends: bool) -> None:
+            fsyncs, before = machine.fsync_times(folder), peer.questions()
+            sweeping = vetwatch.start(*command)
+            taken = [bench.verdict(vetwatch, peer, customer) for customer in mine]
+            polls = peer.questions() - before
+            fsyncs += machine.fsync_times(folder)
+            if not ends:
+                sweeping.terminate()
+                sweeping.wait()
+            elif sweeping.wait(600) != 0:
+                raise Failed(f"{command} ended with {sweeping.returncode}")
+            bar = 10 + 2 * percentile(fsyncs, 99) * 1000
+            note = f"p50 {number(percentile(taken, 50))} ms; {polls:,} polls meanwhile"
+            name = f"answer → webhook while {count:,} others are polled, {what}: p99 of {verdicts} verdicts"
+            figures.append(Figure(name, "ms", [percentile(taken, 99)], most=bar, beside=note))
 
-            with vetwatch.daemon():
-                # The daemon polls the new ones as they come, and the known ones once they are due.
-                told("all new, without a budget", customers[:verdicts], ["customers", "sync"], ends=True)
-                unseen = "select count(*) from customer where last_seen_at is null"
-                until("the sweep's end", lambda: vetwatch.ask(unseen) == 0, within=600, pause=0.1)
-                told("all known, without a budget", customers[verdicts : 2 * verdicts], ["poll"], ends=True)
-            vetwatch.set_budget(300)
-            with vetwatch.daemon():
-                told("all due, with the default budget", customers[2 * verdicts :], ["poll"], ends=False)
+        with vetwatch.daemon():
+            # The daemon polls the new ones as they come, and the known ones once they are due.
+            told("all new, without a budget", customers[:verdicts], ["customers", "sync"], ends=True)
+            unseen = "select count(*) from customer where last_seen_at is null"
+            until("the sweep's end", lambda: vetwatch.ask(unseen) == 0, within=600, pause=0.1)
+            told("all known, without a budget", customers[verdicts : 2 * verdicts], ["poll"], ends=True)
+        vetwatch.set_budget(300)
+        with vetwatch.daemon():
+            told("all due, with the default budget", customers[2 * verdicts :], ["poll"], ends=False)
     return figures
 
 

@@ -1,7 +1,5 @@
-"""What stands around vetwatch where instants are measured: a relay before Partner Center, a receiver of webhooks.
-
-Plain sockets and one thread for each connection: an instant is taken right before an answer is handed to the kernel,
-or right after a request was read to its end, on one clock.
+"""A receiver of webhooks, on plain sockets with one thread for each connection: an instant is taken right after a request
+was read to its end. Where much else goes on, the peer's own receiver measures: Python's threads wait for each other.
 """
 
 from __future__ import annotations
@@ -73,34 +71,6 @@ class _Server:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-class Relay(_Server):
-    """Relays traffic, and records when the first response that shows an approval was handed over, by customer."""
-
-    def __init__(self, url: str) -> None:
-        host, _, port = url.removeprefix("http://").rstrip("/").partition(":")
-        self.upstream = (host, int(port))
-        self.answered: dict[str, int] = {}
-        super().__init__()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/"
-
-    def serve(self, connection: socket.socket) -> None:
-        sent, received = bytearray(), bytearray()
-        with socket.create_connection(self.upstream) as upstream:
-            upstream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            while (request := _read_message(connection, sent)) is not None:
-                upstream.sendall(request)
-                if (answer := _read_message(upstream, received)) is None:
-                    return
-                path = request.split(b" ", 2)[1].decode().split("/")
-                customer = path[3] if path[-1] == "qualifications" else ""
-                if b'"Approved"' in answer:
-                    self.answered.setdefault(customer, time.monotonic_ns())
-                connection.sendall(answer)
 
 
 @dataclass

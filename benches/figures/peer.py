@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import queue
 import subprocess
+import threading
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from .loopback import Hook
 from .processes import Failed, ending, environment
 
 # No proxy between us and loopback, whatever the environment says.
@@ -22,10 +25,25 @@ _direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 class Peer:
     url: str
     tls_url: str
+    # The same server through a relay that notes instants, and a receiver that does.
+    relay_url: str
+    hook_url: str
     tenant: str
     client_id: str
     client_secret: str
     certificate: Path
+    # When the first answer that shows an approval was handed over, by customer (`time.monotonic_ns`).
+    answered: dict[str, int] = field(default_factory=dict)
+    hooks: queue.Queue[Hook] = field(default_factory=queue.Queue)
+
+    def listen(self, output: IO[bytes]) -> None:
+        """Takes in what the process measures, until it ends."""
+        for line in output:
+            what, at, customer, *rest = line.decode().split()
+            if what == "answered":
+                self.answered[customer] = int(at)
+            else:
+                self.hooks.put(Hook(int(at), rest[0] if rest else "", customer))
 
     def control(self, path: str, body: dict[str, Any] | None = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
@@ -80,12 +98,16 @@ def running(program: Path, log: Path) -> Iterator[Peer]:
             line = child.stdout.readline()
             if not line:
                 raise Failed("the simulated Partner Center did not start:\n" + log.read_text(errors="replace"))
-            yield Peer(**json.loads(line), certificate=certificate)
+            peer = Peer(**json.loads(line), certificate=certificate)
+            threading.Thread(target=peer.listen, args=(child.stdout,), daemon=True).start()
+            yield peer
 
 
 def _make_certificate(certificate: Path, key: Path) -> None:
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-    command += ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate]
+    for extension in ("subjectAltName=IP:127.0.0.1", "basicConstraints=critical,CA:FALSE"):
+        command += ["-addext", extension]
+    command += ["-subj", "/CN=127.0.0.1", "-keyout", key, "-out", certificate]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise Failed(f"openssl made no certificate:\n{done.stderr}")

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from . import history, machine
-from .loopback import Receiver, Relay
 from .processes import Failed, until
 from .table import Figure, number, percentile
 from .vetwatch import Vetwatch, now_ms
@@ -53,23 +52,22 @@ def reading(bench) -> list[Figure]:
     verdicts = bench.times(200, 20)
     reviews = min(2 * verdicts + 100, count // 2)
     with bench.world("reading", count, reviews, count * 9 // 100) as (peer, folder):
-        with Relay(peer.url) as relay, Receiver() as receiver:
-            port = _free_port()
-            vetwatch = Vetwatch(bench.vetwatch, folder / "vetwatch", peer, relay.url, receiver.url)
-            with vetwatch.configuration.open("a") as configuration:
-                configuration.write(f'[web]\nlisten = "127.0.0.1:{port}"\n')
-            vetwatch.poll_all(count)
-            history.fill(vetwatch.database, transitions, now_ms())
-            customers = peer.in_review(count)
-            with vetwatch.daemon():
-                until("a page", lambda: _listens(port))
-                figures = _commands(bench, vetwatch) + _pages(bench, port) + _documented(bench, vetwatch.database)
-                tell = lambda which: [bench.verdict(vetwatch, peer, relay, receiver, who) for who in which]  # noqa: E731
-                fsyncs = machine.fsync_times(folder)
-                alone = tell(customers[:verdicts])
-                with _readers(port, vetwatch.database) as pages:
-                    beside = tell(customers[verdicts : 2 * verdicts])
-                fsyncs += machine.fsync_times(folder)
+        port = _free_port()
+        vetwatch = Vetwatch(bench.vetwatch, folder / "vetwatch", peer, peer.relay_url, peer.hook_url)
+        with vetwatch.configuration.open("a") as configuration:
+            configuration.write(f'[web]\nlisten = "127.0.0.1:{port}"\n')
+        vetwatch.poll_all(count)
+        history.fill(vetwatch.database, transitions, now_ms())
+        customers = peer.in_review(count)
+        with vetwatch.daemon():
+            until("a page", lambda: _listens(port))
+            figures = _commands(bench, vetwatch) + _pages(bench, port) + _documented(bench, vetwatch.database)
+            tell = lambda which: [bench.verdict(vetwatch, peer, who) for who in which]  # noqa: E731
+            fsyncs = machine.fsync_times(folder)
+            alone = tell(customers[:verdicts])
+            with _readers(port, vetwatch.database) as pages:
+                beside = tell(customers[verdicts : 2 * verdicts])
+            fsyncs += machine.fsync_times(folder)
     bar = 10 + 2 * percentile(fsyncs, 99) * 1000
     note = f"without readers: p50 {number(percentile(alone, 50))}, p99 {number(percentile(alone, 99))} ms"
     read = f"{len(pages)} pages, p50 {number(percentile(pages, 50))}, p99 {number(percentile(pages, 99))} ms"

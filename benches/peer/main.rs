@@ -1,8 +1,10 @@
 //! The simulated Partner Center in a process of its own: what `benches/run` measures against.
 //!
-//! It prints where it listens, in one line of JSON, and ends when its standard input does: its parent may die
+//! It prints where it listens, in one line of JSON, then what is [measured], and ends when its standard input does: its parent may die
 //! as it likes and leaves nothing behind. It keeps no list of requests; counting them is enough.
 #![allow(clippy::print_stdout, reason = "the line it was started for")]
+
+mod measured;
 
 use std::io;
 use std::sync::Arc;
@@ -31,9 +33,14 @@ async fn main() -> anyhow::Result<()> {
     let url = sandbox.url();
     let port = url.port().context("the sandbox has a port")?;
     let tls_url = format!("https://127.0.0.1:{}/", speak_tls(certificate, key, port).await?);
+    let relay_url = format!("http://127.0.0.1:{}/", measured::relay(port).await?);
+    let hook_url = format!("http://127.0.0.1:{}/hook", measured::receiver().await?);
     println!(
         "{}",
-        serde_json::json!({"url": url, "tls_url": tls_url, "tenant": tenant, "client_id": client_id, "client_secret": client_secret})
+        serde_json::json!({
+            "url": url, "tls_url": tls_url, "relay_url": relay_url, "hook_url": hook_url,
+            "tenant": tenant, "client_id": client_id, "client_secret": client_secret,
+        })
     );
     tokio::task::spawn_blocking(|| io::copy(&mut io::stdin(), &mut io::sink())).await??;
     sandbox.shutdown().await;
