@@ -75,16 +75,13 @@ def sweep(bench: Bench) -> list[Figure]:
         customers = peer.in_review(3 * verdicts)
         peer.add(count, 0, 0)  # an entry of a customer that joins would be news
 
-        def told(what: str, mine: list[str], command: list[str], ends: bool) -> None:
+        def told(what: str, mine: list[str], command: list[str]) -> None:
             fsyncs, before = machine.fsync_times(folder), peer.questions()
             sweeping = vetwatch.start(*command)
             taken = [bench.verdict(vetwatch, peer, customer) for customer in mine]
             polls = peer.questions() - before
             fsyncs += machine.fsync_times(folder)
-            if not ends:
-                sweeping.terminate()
-                sweeping.wait()
-            elif sweeping.wait(600) != 0:
+            if sweeping.wait(600) != 0:
                 raise Failed(f"{command} ended with {sweeping.returncode}")
             bar = 10 + 2 * percentile(fsyncs, 99) * 1000
             note = f"p50 {number(percentile(taken, 50))} ms; {polls:,} polls meanwhile"
@@ -93,13 +90,14 @@ def sweep(bench: Bench) -> list[Figure]:
 
         with vetwatch.daemon():
             # The daemon polls the new ones as they come, and the known ones once they are due.
-            told("all new, without a budget", customers[:verdicts], ["customers", "sync"], ends=True)
+            told("all new, without a budget", customers[:verdicts], ["customers", "sync"])
             unseen = "select count(*) from customer where last_seen_at is null"
             until("the sweep's end", lambda: vetwatch.ask(unseen) == 0, within=600, pause=0.1)
-            told("all known, without a budget", customers[verdicts : 2 * verdicts], ["poll"], ends=True)
+            told("all known, without a budget", customers[verdicts : 2 * verdicts], ["poll"])
         vetwatch.set_budget(300)
+        vetwatch.make_due("unqualified")
         with vetwatch.daemon():
-            told("all due, with the default budget", customers[2 * verdicts :], ["poll"], ends=False)
+            told("all due, with the default budget", customers[2 * verdicts :], ["status"])
     return figures
 
 

@@ -63,6 +63,11 @@ endpoints = ["crm"]
         text = self.configuration.read_text()
         self.configuration.write_text(text.replace(f"= {BUDGET}\n", f"= {requests_per_minute}\n"))
 
+    def make_due(self, poll_class: str) -> None:
+        """Has every customer of a class polled. No daemon may run."""
+        with contextlib.closing(sqlite3.connect(self.database)) as db, db:
+            db.execute("update customer set next_poll_at = 0 where poll_class = ?", (poll_class,))
+
     def command(self, *arguments: str) -> list[str | Path]:
         return [self.program, "--config", self.configuration, "--json", *arguments]
 

@@ -13,7 +13,8 @@
 //! - A verdict (approved, denied, revoked) is visible while its entry is. The same one again is not notified; with
 //!   `- After Review` in its reason it is another. Without create dates only an `InReview` between marks a new review.
 //! - Some customers' verdicts are dated seconds or hours before (or after) their reviews. One that is an hour early,
-//!   or may be the previous one, is visible once one or two confirmations have shown it, as for an absence.
+//!   or may be the previous one, is visible once one or two confirmations have shown it, as for an absence, and control
+//!   polls have their time likewise.
 //! - An absence is visible for two polls if consecutive responses show it two minutes apart, for an approval a third
 //!   an hour later: then `InReview` has vanished and an approval is revoked; or at the next poll, if control polls of
 //!   others that hold an entry were due first and did not happen. A `Denied` that vanishes is not notified.
@@ -46,7 +47,7 @@ use crate::world::{World, hours, minutes, seconds};
 /// Number of cases and first seed, unless `VETWATCH_CASES` or `VETWATCH_SEED` is set.
 const CASES: u64 = 120;
 const SEED: u64 = 20_261_121;
-/// Combinations of absences of one qualification that are recorded one poll later.
+/// Combinations of absences, and of early verdicts, of one qualification that are recorded one poll later.
 const DELAYS: u32 = 16;
 /// Number of steps in a case.
 const STEPS: u32 = 40;

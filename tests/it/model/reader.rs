@@ -73,7 +73,8 @@ impl Reader {
         if needed > 1 && !self.has_waited(passed, shows.as_ref(), needed) {
             return;
         }
-        if needed > 1 && shows.is_none() && !self.waiting.as_ref().is_some_and(|waiting| waiting.was_delayed) {
+        let is_lost = shows.is_none() || before.is_some();
+        if needed > 1 && is_lost && !self.waiting.as_ref().is_some_and(|waiting| waiting.was_delayed) {
             let is_delayed = self.delays & 1 == 1;
             self.delays >>= 1;
             if let Some(waiting) = self.waiting.as_mut().filter(|_| is_delayed) {
@@ -269,8 +270,8 @@ impl Reader {
 /// Reads all responses about one qualification, each with its time by our clock and by one that is never set (for
 /// waits), the time whose state it shows (`None`: no entry), and whether it was current.
 ///
-/// An absence is recorded only after control polls of customers that hold an entry. Their order is not known here, so
-/// `delays` says which absences are recorded one poll later.
+/// An absence, or an entry in the place of a newer one, is recorded only after control polls of customers that hold an
+/// entry. Their order is not known here, so `delays` says which ones are recorded one poll later.
 pub(super) fn read(
     track: &Track,
     answers: impl Iterator<Item = ((Timestamp, Timestamp), Option<Timestamp>, bool)>,
