@@ -13,11 +13,10 @@
 //! - A verdict (approved, denied, revoked) is visible while its entry is. The same one again is not notified; with
 //!   `- After Review` in its reason it is another. Without create dates only an `InReview` between marks a new review.
 //! - Some customers' verdicts are dated seconds or hours before (or after) their reviews. One that is an hour early,
-//!   or may be the previous one, is visible once one or two confirmations have shown it, as for an absence, and control
-//!   polls have their time likewise.
+//!   or may be the previous one, is visible once one or two confirmations have shown it, as for an absence.
 //! - An absence is visible for two polls if consecutive responses show it two minutes apart, for an approval a third
-//!   an hour later: then `InReview` has vanished and an approval is revoked; or at the next poll, if control polls of
-//!   others that hold an entry were due first and did not happen. A `Denied` that vanishes is not notified.
+//!   an hour later: then `InReview` has vanished and an approval is revoked; or at a later poll, once others that hold an
+//!   entry were polled (control polls). So is an early verdict. A `Denied` that vanishes is not notified.
 //! - Replicas lag only behind states that can be told from changes. One that shows an approval again after its
 //!   revocation, or a reason before `- After Review`, is indistinguishable from a change.
 //! - At most five customers lose entries: mass absences have their own tests (see `polling`).
@@ -47,8 +46,9 @@ use crate::world::{World, hours, minutes, seconds};
 /// Number of cases and first seed, unless `VETWATCH_CASES` or `VETWATCH_SEED` is set.
 const CASES: u64 = 120;
 const SEED: u64 = 20_261_121;
-/// Combinations of absences, and of early verdicts, of one qualification that are recorded one poll later.
-const DELAYS: u32 = 16;
+/// Combinations of polls of one qualification that would confirm an absence or an early verdict, and come before the control
+/// polls.
+const DELAYS: u32 = 64;
 /// Number of steps in a case.
 const STEPS: u32 = 40;
 
@@ -272,6 +272,11 @@ impl Model {
                         join v_transitions v on v.transition_id = t.id order by t.id";
         let evidence = self.world.rows(evidence).await;
         for customer in &self.customers {
+            let others = self.seen.answers.iter().filter(|(id, _)| **id != customer.id);
+            let others: Vec<Vec<_>> = others.map(|(_, answers)| answers.iter().map(|a| a.passed).collect()).collect();
+            let lacks = |from: Timestamp, until: Timestamp| {
+                others.iter().any(|polls| !polls.iter().any(|at| *at >= from && *at < until))
+            };
             for track in &customer.tracks {
                 let answers = self.seen.answers[&customer.id].iter();
                 let answers = answers.map(|a| ((a.ours, a.passed), (!a.nothing).then_some(a.theirs), a.current));
@@ -288,8 +293,8 @@ impl Model {
                     matches(&reader.news, told)
                         && reader.changes.iter().map(|word| key(word)).eq(recorded.iter().cloned())
                 };
-                let mut readings = (0..DELAYS).map(|delays| reader::read(track, answers.clone(), delays));
-                let reader = readings.find(is_it).unwrap_or_else(|| reader::read(track, answers.clone(), 0));
+                let mut readings = (0..DELAYS).map(|delays| reader::read(track, answers.clone(), delays, lacks));
+                let reader = readings.find(is_it).unwrap_or_else(|| reader::read(track, answers.clone(), 0, lacks));
                 let story = || {
                     let about = |line: &&str| line.contains(&customer.id[..8]) || !line.contains(" answered ");
                     let diary: Vec<_> = self.seen.diary.lines().filter(about).collect();

@@ -29,7 +29,6 @@ struct Waiting {
     looks: u32,
     since: Timestamp,
     waits_from: Timestamp,
-    was_delayed: bool,
 }
 
 /// The last notified verdict, its attempt and when that began, and when it was observed.
@@ -53,8 +52,8 @@ pub(super) struct Reader {
     attempt_seen: Option<Timestamp>,
     told: Option<Told>,
     waiting: Option<Waiting>,
-    /// Bit mask over the confirmed absences, in order from the lowest bit: recorded one poll later, because control
-    /// polls had to come first.
+    /// Bit mask over the polls that confirm an absence while a control poll may be missing, in order from the lowest bit: it
+    /// was, so a later one decides.
     delays: u32,
     pub(super) news: Vec<News>,
     /// Each observed change, notified or not.
@@ -64,7 +63,13 @@ pub(super) struct Reader {
 impl Reader {
     /// Takes one response, with the time by our clock and by one that is never set. `current`: not from a lagging
     /// replica.
-    pub(super) fn reads(&mut self, (at, passed): (Timestamp, Timestamp), shows: Option<Shown>, current: bool) {
+    pub(super) fn reads(
+        &mut self,
+        (at, passed): (Timestamp, Timestamp),
+        shows: Option<Shown>,
+        current: bool,
+        lacks: impl Fn(Timestamp, Timestamp) -> bool,
+    ) {
         if !std::mem::replace(&mut self.has_begun, true) {
             return shows.into_iter().for_each(|entry| self.takes((at, passed), None, entry, current, true));
         }
@@ -74,11 +79,10 @@ impl Reader {
             return;
         }
         let is_lost = shows.is_none() || before.is_some();
-        if needed > 1 && is_lost && !self.waiting.as_ref().is_some_and(|waiting| waiting.was_delayed) {
+        if needed > 1 && is_lost && self.waiting.as_ref().is_some_and(|waiting| lacks(waiting.since, passed)) {
             let is_delayed = self.delays & 1 == 1;
             self.delays >>= 1;
-            if let Some(waiting) = self.waiting.as_mut().filter(|_| is_delayed) {
-                waiting.was_delayed = true;
+            if is_delayed {
                 return;
             }
         }
@@ -99,7 +103,7 @@ impl Reader {
         if is_other {
             self.waiting = None;
         }
-        let new = || Waiting { shows: shows.cloned(), looks: 0, since: at, waits_from: at, was_delayed: false };
+        let new = || Waiting { shows: shows.cloned(), looks: 0, since: at, waits_from: at };
         let waiting = self.waiting.get_or_insert_with(new);
         let wait = match waiting.looks {
             0 => Duration::ZERO,
@@ -271,15 +275,17 @@ impl Reader {
 /// waits), the time whose state it shows (`None`: no entry), and whether it was current.
 ///
 /// An absence, or an entry in the place of a newer one, is recorded only after control polls of customers that hold an
-/// entry. Their order is not known here, so `delays` says which ones are recorded one poll later.
+/// entry. `lacks` says whether some customer has not been polled from a time until right before another one; whether it was
+/// one of those is not known here, so `delays` says which polls came too early.
 pub(super) fn read(
     track: &Track,
     answers: impl Iterator<Item = ((Timestamp, Timestamp), Option<Timestamp>, bool)>,
     delays: u32,
+    lacks: impl Fn(Timestamp, Timestamp) -> bool,
 ) -> Reader {
     let mut reader = Reader { delays, ..Reader::default() };
     for (at, theirs, current) in answers {
-        reader.reads(at, theirs.and_then(|theirs| track.shown(theirs)), current);
+        reader.reads(at, theirs.and_then(|theirs| track.shown(theirs)), current, &lacks);
     }
     reader
 }
