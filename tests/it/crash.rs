@@ -17,20 +17,10 @@ use vetwatch::time::Timestamp;
 
 use crate::process::{Daemon, DaemonHarness, SOON, complaint, eventually, now};
 use crate::world::{plain_text, seconds};
-use reviews::{Reviews, Step, name_of, of_hook, told_by_mail};
+use reviews::{Reviews, Step, configuration, name_of, of_hook, told_by_mail};
 
 /// Five polls a second per customer, and quick retries. The reviews' create dates are years ago.
 const SCHEDULE: &str = "in_review = \"200ms\"\nsettled = \"200ms\"";
-const MORE: &str = "
-[[route]]
-events = [\"vetting.submitted\"]
-endpoints = [\"sales-mail\", \"crm\"]
-group_wait = \"0s\"
-[retry]
-schedule = [\"100ms\"]
-[overdue]
-business_days = []
-";
 const CUSTOMERS: usize = 12;
 /// A message or customer that seems to kill the process waits for a minute. That is not tested here, but may happen by
 /// chance.
@@ -106,7 +96,7 @@ async fn reloaded_again_and_again_it_loses_and_repeats_no_verdict() {
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_while_it_makes_its_database_it_starts_all_the_same() {
     for _ in 0..3 {
-        let town = DaemonHarness::new(SCHEDULE, MORE).await;
+        let town = DaemonHarness::new(SCHEDULE, &configuration("100ms")).await;
         for _ in 0..8 {
             let daemon = town.start();
             sleep(Duration::from_micros(fastrand::u64(..50_000))).await;
@@ -215,7 +205,7 @@ impl Campaign {
             .map_or_else(|_| fastrand::u64(..), |seed| seed.parse().expect("VETWATCH_SEED is a number"));
         eprintln!("VETWATCH_SEED={seed}");
         let mut rng = Rng::with_seed(seed ^ number);
-        let town = DaemonHarness::new(SCHEDULE, MORE).await;
+        let town = DaemonHarness::new(SCHEDULE, &configuration("100ms")).await;
         let reviews = Reviews::begin(&town, CUSTOMERS, rng.fork()).await;
         Self { town, reviews, rng }
     }

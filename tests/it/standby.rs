@@ -18,20 +18,10 @@ use vetwatch::sandbox::webhook_receiver::{Signature, WebhookRequest};
 
 use self::hosts::Pair;
 use self::network::{Network, Place};
-use crate::crash::reviews::{Reviews, Step, name_of, of_hook, told_by_mail};
+use crate::crash::reviews::{Reviews, Step, configuration, name_of, of_hook, told_by_mail};
 use crate::process::{DaemonHarness, SOON, eventually};
 
 const SCHEDULE: &str = "in_review = \"1s\"\nsettled = \"1s\"";
-const MORE: &str = "
-[[route]]
-events = [\"vetting.submitted\"]
-endpoints = [\"sales-mail\", \"crm\"]
-group_wait = \"0s\"
-[retry]
-schedule = [\"1s\"]
-[overdue]
-business_days = []
-";
 const CUSTOMERS: usize = 12;
 /// Every verdict arrives within this time after the last trouble is over.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -102,7 +92,7 @@ async fn whatever_happens_to_two_hosts_each_verdict_arrives_under_one_id() {
     };
     eprintln!("VETWATCH_SEED={seed}");
     let mut rng = Rng::with_seed(seed);
-    let town = DaemonHarness::new(SCHEDULE, MORE).await;
+    let town = DaemonHarness::new(SCHEDULE, &configuration("1s")).await;
     town.change("requests_per_minute = 60000", &format!("requests_per_minute = {BUDGET}"));
     let mut reviews = Reviews::begin(&town, CUSTOMERS, rng.fork()).await;
     let lease = if minutes.is_some_and(|minutes| minutes > 10) { "15s" } else { "6s" };
@@ -164,7 +154,7 @@ async fn whatever_happens_to_two_hosts_each_verdict_arrives_under_one_id() {
 async fn pair() -> Option<(DaemonHarness, Pair, Vec<String>)> {
     let network =
         hosts::requirements().and_then(|()| Network::new()).map_err(|why| eprintln!("skipped: {why}")).ok()?;
-    let town = DaemonHarness::new(SCHEDULE, MORE).await;
+    let town = DaemonHarness::new(SCHEDULE, &configuration("1s")).await;
     let ids = town.in_review(4).await;
     let mut pair = Pair::new(&town, network, "6s").await;
     pair.start(0);

@@ -13,6 +13,21 @@ use vetwatch::time::Timestamp;
 use super::PATIENCE;
 use crate::process::{DaemonHarness, now};
 
+/// Every begin and end of a review is notified at once, each event in a message of its own, and tried again after `retry`.
+pub(crate) fn configuration(retry: &str) -> String {
+    format!(
+        "[[route]]
+events = [\"vetting.submitted\"]
+endpoints = [\"sales-mail\", \"crm\"]
+group_wait = \"0s\"
+[retry]
+schedule = [\"{retry}\"]
+[overdue]
+business_days = []
+"
+    )
+}
+
 /// The begin or end of a review, to be notified.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Step {

@@ -56,6 +56,8 @@ pub(super) struct Leader {
 struct Host {
     folder: PathBuf,
     machine: Machine,
+    /// How long the machine was suspended in all.
+    asleep: Duration,
     process: Option<Child>,
     /// An older report is of the process before.
     started: SystemTime,
@@ -127,6 +129,7 @@ impl Pair {
                 log: home.join("log"),
                 folder: home,
                 machine,
+                asleep: Duration::ZERO,
                 process: None,
                 started: SystemTime::UNIX_EPOCH,
             });
@@ -291,11 +294,16 @@ impl Pair {
 
     /// A host's wall clock is wrong by so many seconds from now on.
     pub(super) fn set_clock(&self, host: usize, seconds: i64) {
-        self.hosts[host].machine.set_clock(seconds);
+        let it = &self.hosts[host];
+        it.machine.set_clock(seconds - it.asleep.as_secs().cast_signed());
     }
 
-    pub(super) fn suspend(&self, host: usize, time: Duration) {
+    /// The clock that counts suspends goes on, and the wall clock is right: it does not sleep in fact, so the other host's and
+    /// Partner Center's have not gone on either.
+    pub(super) fn suspend(&mut self, host: usize, time: Duration) {
         self.hosts[host].machine.suspend(time);
+        self.hosts[host].asleep += time;
+        self.set_clock(host, 0);
     }
 
     /// Waits for a line of a host's log.
@@ -466,14 +474,14 @@ impl Pair {
                 self.start(host);
             }
             Trouble::Clock => {
-                self.hosts[host].machine.set_clock(if rng.bool() { 3600 } else { -3600 });
+                self.set_clock(host, if rng.bool() { 3600 } else { -3600 });
                 sleep(pause).await;
-                self.hosts[host].machine.set_clock(0);
+                self.set_clock(host, 0);
             }
             Trouble::Suspend => {
                 self.signal(host, "STOP", true);
                 sleep(Duration::from_millis(500)).await;
-                self.hosts[host].machine.suspend(pause * 2);
+                self.suspend(host, pause * 2);
                 self.signal(host, "CONT", true);
             }
             Trouble::SlowCarrier => {
@@ -557,7 +565,7 @@ impl Pair {
         let recorded = async |step: &Step| {
             let customer = &step.customer;
             let sql = format!(
-                "select * from (select * from v_transitions where customer_id = '{customer}' order by id desc limit 5)"
+                "select * from (select * from v_transitions where customer_id = '{customer}' order by transition_id desc limit 5)"
             );
             let transitions = self.rows(host, &sql).await.join("\n");
             let polls = self.rows(host, &format!("select * from customer where customer_id = '{customer}'")).await;
