@@ -38,7 +38,7 @@ pub async fn lead(
         database,
         clock,
         elector: Elector::new(&settings.elector)?,
-        readiness: Readiness::begin(partners, &settings.litestream, clock),
+        readiness: Readiness::begin(partners, &settings.litestream, database, clock),
         session: None,
         announced: None,
         takeover_failed: None,
@@ -141,6 +141,7 @@ impl Candidate<'_> {
             self.takeover_failed = None;
         }
         self.report.leader.clone_from(&view.leader);
+        self.readiness.note_newest(view.data.as_ref().map(|newest| newest.epoch));
         let session = self.session.as_ref().map(|(session, _)| session);
         (self.report.others, self.report.unable) = others(view, &self.settings.host, session);
         let own = session.is_some_and(|session| view.has_namesake(&self.settings.host, session));

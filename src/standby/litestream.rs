@@ -30,6 +30,8 @@ pub const SYNC_TIMEOUT: Duration = Duration::from_secs(5);
 const FIRST_SYNC_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a replica may take to be restored.
 const RESTORE_TIMEOUT: Duration = Duration::from_mins(30);
+/// How long a look at a replica may take.
+const TRY_TIMEOUT: Duration = Duration::from_mins(1);
 /// For what answers on this machine.
 const SOON: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(50);
@@ -80,7 +82,7 @@ impl LitestreamSettings {
     async fn start(&self, database: &Path, epoch: u64, arguments: &[&str]) -> Result<Child, String> {
         let mut command = Command::new(&self.program);
         command.args(arguments).args(["-config", "/dev/stdin"]);
-        if arguments == ["restore"] {
+        if arguments.first() == Some(&"restore") {
             command.arg("-o").arg(restored_path(database)).arg(database);
         }
         command.env("VETWATCH_SOCKET", socket(database)).env("VETWATCH_DATABASE", database);
@@ -119,12 +121,24 @@ impl LitestreamSettings {
     pub async fn restore(&self, database: &Path, epoch: u64) -> Result<PathBuf, String> {
         let restored = restored_path(database);
         forget(&restored);
-        let child = self.start(database, epoch, &["restore"]).await?;
-        let ended = timeout(RESTORE_TIMEOUT, child.wait_with_output()).await;
-        let output =
-            ended.map_err(|_| "it takes longer than 30 minutes".to_owned())?.map_err(|error| error.to_string())?;
+        self.run(database, epoch, &["restore"], RESTORE_TIMEOUT).await.map(|()| restored)
+    }
+
+    /// Looks whether a replica can be reached, and has what a restore needs.
+    ///
+    /// # Errors
+    /// Why not: Litestream's own words.
+    pub async fn try_restore(&self, database: &Path, epoch: u64) -> Result<(), String> {
+        self.run(database, epoch, &["restore", "-dry-run"], TRY_TIMEOUT).await
+    }
+
+    async fn run(&self, database: &Path, epoch: u64, arguments: &[&str], limit: Duration) -> Result<(), String> {
+        let child = self.start(database, epoch, arguments).await?;
+        let ended = timeout(limit, child.wait_with_output()).await;
+        let takes_longer = |_| format!("it takes longer than {}", humantime::format_duration(limit));
+        let output = ended.map_err(takes_longer)?.map_err(|error| error.to_string())?;
         if output.status.success() {
-            return Ok(restored);
+            return Ok(());
         }
         let said = String::from_utf8_lossy(&output.stderr);
         let said = said.lines().last().unwrap_or_default().trim_start_matches("Error: ");

@@ -239,12 +239,14 @@ async fn a_host_that_could_not_take_over_is_told_and_so_is_a_replica_that_is_lat
     pair.terminate(1).await;
     pair.change(1, "client_secret_file = \"", "client_secret_file = \"other-");
     std::fs::write(town.folder.path().join("other-client-secret"), "Zx81-QvWm-0000-1111").unwrap();
+    pair.change(1, "/key\"", "/no-key\"");
     pair.start(1);
-    let status = eventually("it cannot sign in", SOON, async || {
-        let status = pair.run(1, &["status", "--json"]);
-        if status["reasons"][0]["reason"] == "no_standby" { Ok(status) } else { Err(status.to_string()) }
-    });
-    let text = status.await["reasons"][0]["text"].as_str().unwrap_or_default().to_owned();
+    let text = pair.could_not_take_over().await;
+    assert!(text.contains(": the replica of epoch ") && text.contains("/no-key: no such file"), "{text}");
+    pair.terminate(1).await;
+    pair.change(1, "/no-key\"", "/key\"");
+    pair.start(1);
+    let text = pair.could_not_take_over().await;
     assert!(text.starts_with("this host could not take over: it cannot sign in to partner emea: "), "{text}");
     assert!(text.contains("AADSTS7000215"), "{text}");
     eventually("the leader knows it", SOON, async || {

@@ -282,6 +282,17 @@ impl Pair {
         .await;
     }
 
+    /// Waits until the second host, as it runs now, says why it could not take over.
+    pub(super) async fn could_not_take_over(&mut self) -> String {
+        eventually("it could not take over", SOON, async || {
+            let status = self.run(1, &["status", "--json"]);
+            let is_so = self.has_reported(1) && status["reasons"][0]["reason"] == "no_standby";
+            let text = status["reasons"][0]["text"].as_str().unwrap_or_default().to_owned();
+            if is_so { Ok(text) } else { Err(status.to_string()) }
+        })
+        .await
+    }
+
     /// Waits until a host knows that nobody leads.
     pub(super) async fn without_leader(&mut self, host: usize) {
         eventually("nobody leads", SOON, async || {
