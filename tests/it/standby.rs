@@ -393,10 +393,10 @@ async fn a_copy_for_readers_follows_the_leader_and_its_successor() {
 /// Returns how many messages arrived again.
 async fn check(town: &DaemonHarness, steps: &[Step], troubles: usize) -> usize {
     let (hooks, mails) = (town.hook.hooks(), town.mail.mails());
-    assert!(
-        hooks.iter().all(|hook| hook.signature == Signature::Valid || hook.body.is_empty()),
-        "a signature is wrong"
-    );
+    // A leader whose clock is wrong by an hour signs with its own time.
+    let is_wrong = |hook: &&WebhookRequest| matches!(hook.signature, Signature::Wrong | Signature::Missing);
+    let wrong: Vec<_> = hooks.iter().filter(is_wrong).filter(|hook| !hook.body.is_empty()).collect();
+    assert!(wrong.is_empty(), "signatures are wrong: {wrong:#?}");
     let is_vetting = |hook: &&WebhookRequest| hook.json()["type"].as_str().is_some_and(|it| it.starts_with("vetting."));
     let expected: BTreeSet<_> = steps.iter().cloned().collect();
     let mut names = BTreeMap::<Step, BTreeSet<(String, String)>>::new();
