@@ -75,16 +75,9 @@ impl Reader {
         }
         let before = self.seen.clone();
         let needed = self.looks_needed(before.as_ref(), shows.as_ref(), passed);
-        if needed > 1 && !self.has_waited(passed, shows.as_ref(), needed) {
-            return;
-        }
         let is_lost = shows.is_none() || before.is_some();
-        if needed > 1 && is_lost && self.waiting.as_ref().is_some_and(|waiting| lacks(waiting.since, passed)) {
-            let is_delayed = self.delays & 1 == 1;
-            self.delays >>= 1;
-            if is_delayed {
-                return;
-            }
+        if needed > 1 && !self.has_waited(passed, shows.as_ref(), needed, |since| is_lost && lacks(since, passed)) {
+            return;
         }
         self.waiting = None;
         match (before, shows) {
@@ -95,7 +88,13 @@ impl Reader {
     }
 
     /// A first confirmation after two minutes, a second one an hour later.
-    fn has_waited(&mut self, at: Timestamp, shows: Option<&Shown>, needed: u32) -> bool {
+    fn has_waited(
+        &mut self,
+        at: Timestamp,
+        shows: Option<&Shown>,
+        needed: u32,
+        lacks: impl Fn(Timestamp) -> bool,
+    ) -> bool {
         let is_other = self.waiting.as_ref().is_some_and(|waiting| match (&waiting.shows, shows) {
             (Some(a), Some(b)) => !a.is_equivalent(b),
             (a, b) => a.is_some() != b.is_some(),
@@ -111,6 +110,14 @@ impl Reader {
             _ => Duration::from_hours(1),
         };
         if at >= waiting.waits_from.after(wait) {
+            // Until the control polls have come no look confirms.
+            if waiting.looks > 0 && lacks(waiting.since) {
+                let is_too_early = self.delays & 1 == 1;
+                self.delays >>= 1;
+                if is_too_early {
+                    return false;
+                }
+            }
             (waiting.looks, waiting.waits_from) = (waiting.looks + 1, at);
         }
         waiting.looks >= needed
