@@ -301,12 +301,7 @@ async fn two_hosts_of_one_name_are_told_apart() {
     .await;
     // It is as good as another one all the same.
     pair.kill(0, true);
-    loop {
-        if pair.leader(PATIENCE).await.host == 1 {
-            break;
-        }
-        sleep(Duration::from_millis(200)).await;
-    }
+    pair.leads(1).await;
     denied(&town, &ids[0]).await;
     pair.end_wherever(&town).await;
 }
@@ -316,13 +311,7 @@ async fn two_hosts_of_one_name_are_told_apart() {
 async fn what_a_deposed_leader_writes_reaches_nobody_who_restores() {
     let Some((town, mut pair, ids)) = pair().await else { return };
     pair.stop_idle(0).await;
-    let next = loop {
-        let next = pair.leader(PATIENCE).await;
-        if next.host == 1 {
-            break next;
-        }
-        sleep(Duration::from_millis(200)).await;
-    };
+    let next = pair.leads(1).await;
     denied(&town, &ids[0]).await;
     pair.write_as_zombie(0, 80).await;
     denied(&town, &ids[1]).await;
@@ -379,12 +368,7 @@ async fn a_copy_for_readers_follows_the_leader_and_its_successor() {
     denied(&town, &ids[0]).await;
     pair.followed(&town, "1").await;
     pair.kill(0, true);
-    loop {
-        if pair.leader(PATIENCE).await.host == 1 {
-            break;
-        }
-        sleep(Duration::from_millis(200)).await;
-    }
+    pair.leads(1).await;
     denied(&town, &ids[1]).await;
     pair.followed(&town, "2").await;
     pair.end_wherever(&town).await;

@@ -229,6 +229,19 @@ impl Pair {
         }
     }
 
+    /// Waits until this host leads.
+    pub(super) async fn leads(&mut self, host: usize) -> Leader {
+        let end = tokio::time::Instant::now() + super::PATIENCE;
+        loop {
+            let leader = self.leader(super::PATIENCE).await;
+            if leader.host == host {
+                return leader;
+            }
+            assert!(tokio::time::Instant::now() < end, "{leader:?} still leads:\n{}", self.said(60));
+            sleep(Duration::from_millis(200)).await;
+        }
+    }
+
     pub(super) fn signal(&self, host: usize, signal: &str, whole_group: bool) {
         let Some(process) = &self.hosts[host].process else { return };
         let target = if whole_group { format!("-{}", process.id()) } else { process.id().to_string() };
