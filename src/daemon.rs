@@ -102,6 +102,9 @@ pub async fn run(config: Config, mut signals: Signals) -> Result<(), Error> {
     });
     let broken = loop {
         let config = loops.config();
+        if let Some(leadership) = &leadership {
+            leadership.note_configuration(config.content.digests());
+        }
         tokio::select! {
             asked = signals.next() => match asked {
                 Asked::End => break None,
@@ -187,7 +190,8 @@ async fn start_up(config: Config, clock: Arc<dyn Clock>, kept: Arc<Kept>) -> Res
         return Err(Error::Descriptors { limit, needed });
     }
     if let Some(settings) = &config.standby {
-        let leadership = standby::lead(settings, &config.partners, database, &clock, manager::stands_by).await?;
+        let read = reload::reader(config.clone());
+        let leadership = standby::lead(settings, read, database, &clock, manager::stands_by).await?;
         // Set once: this is the only start of the process.
         let _ = kept.leadership.set(leadership);
     } else {

@@ -18,6 +18,7 @@ pub mod lease;
 pub mod litestream;
 mod readiness;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,6 +34,7 @@ use self::elector::{Data, Elector, ElectorSettings, Leader, Session, View};
 use self::host_state::HostState;
 use self::lease::Lease;
 use self::litestream::{LitestreamSettings, Replica};
+pub use self::readiness::{Current, ReadConfiguration};
 use crate::time::{Clock, Timestamp};
 
 /// How often a host that stands by looks whether somebody leads, and a failed renewal is repeated.
@@ -43,6 +45,8 @@ const WATCH_EVERY: Duration = Duration::from_millis(100);
 const TEND_EVERY: Duration = Duration::from_secs(2);
 /// The session is renewed this many times while it lasts; the last third of the lease is the margin.
 const RENEWALS: u32 = 3;
+/// As many sections are named in which configurations differ.
+const MAX_NAMES: usize = 5;
 
 /// `[standby]`.
 #[derive(Debug, Clone)]
@@ -82,6 +86,8 @@ pub struct Leadership {
     database: PathBuf,
     clock: Arc<dyn Clock>,
     unreplicated: AtomicU64,
+    /// The digests of the configuration in force.
+    configuration: Mutex<BTreeMap<String, String>>,
     report: Mutex<HostState>,
     /// Ended with it.
     tasks: Mutex<Vec<AbortHandle>>,
@@ -107,12 +113,16 @@ impl std::fmt::Debug for Leadership {
     }
 }
 
-/// The other hosts that could take over, and why the rest could not.
-fn others(view: &View, host: &str, session: Option<&Session>) -> (Vec<String>, Vec<String>) {
+/// The other hosts that could take over and go on by the same configuration, and why the rest could not.
+fn others(
+    view: &View,
+    host: &str,
+    session: Option<&Session>,
+    configuration: &BTreeMap<String, String>,
+) -> (Vec<String>, Vec<String>) {
     let (mut able, mut unable) = (Vec::new(), Vec::new());
-    for other in &view.hosts {
-        match &other.problem {
-            _ if other.host == host => {}
+    for other in view.hosts.iter().filter(|other| other.host != host) {
+        match other.said.problem.clone().or_else(|| difference(configuration, &other.said.configuration)) {
             None => able.push(other.host.clone()),
             Some(problem) => unable.push(format!("{}: {problem}", other.host)),
         }
@@ -121,6 +131,19 @@ fn others(view: &View, host: &str, session: Option<&Session>) -> (Vec<String>, V
         unable.push(namesake(host));
     }
     (able, unable)
+}
+
+/// Which sections of two configurations differ. `None` also if one of them is not known yet.
+fn difference(own: &BTreeMap<String, String>, other: &BTreeMap<String, String>) -> Option<String> {
+    if own.is_empty() || other.is_empty() {
+        return None;
+    }
+    let only_here = own.keys().filter(|name| !other.contains_key(*name));
+    let others = other.iter().filter(|(name, digest)| own.get(*name) != Some(digest)).map(|(name, _)| name);
+    let names: Vec<&str> = only_here.chain(others).map(String::as_str).collect();
+    let more = if names.len() > MAX_NAMES { format!(" and {} more", names.len() - MAX_NAMES) } else { String::new() };
+    let first = names.iter().take(MAX_NAMES).copied().collect::<Vec<_>>().join(", ");
+    (!names.is_empty()).then(|| format!("its configuration differs from the leader's: {first}{more}"))
 }
 
 fn namesake(host: &str) -> String {
@@ -210,6 +233,11 @@ impl Leadership {
         held
     }
 
+    /// Compares what the others have with these digests of the configuration in force from now on.
+    pub fn note_configuration(&self, digests: BTreeMap<String, String>) {
+        *self.configuration.lock().unwrap_or_else(PoisonError::into_inner) = digests;
+    }
+
     /// What `status`, the page and the metrics show.
     #[must_use]
     pub fn report(&self) -> HostState {
@@ -272,7 +300,9 @@ impl Leadership {
     fn note_others(&self, now: Timestamp) {
         let view = self.term.view.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
-        (report.others, report.unable) = others(&view, &self.term.leader.host, Some(&self.term.session));
+        let configuration = self.configuration.lock().unwrap_or_else(PoisonError::into_inner);
+        (report.others, report.unable) =
+            others(&view, &self.term.leader.host, Some(&self.term.session), &configuration);
         report.alone_since = if report.others.is_empty() { report.alone_since.or(Some(now)) } else { None };
     }
 
@@ -304,7 +334,7 @@ impl Leadership {
 mod tests {
     use std::path::Path;
 
-    use super::elector::Member;
+    use super::elector::{Announcement, Member};
     use super::*;
     use crate::time::SystemClock;
 
@@ -337,6 +367,7 @@ mod tests {
             report: Mutex::new(HostState::begin(database, "a", String::new(), clock.now())),
             clock,
             unreplicated: AtomicU64::new(0),
+            configuration: Mutex::default(),
             tasks: Mutex::default(),
         }
     }
@@ -364,7 +395,10 @@ mod tests {
         let member = |host: &str, session: &str, problem: Option<&str>| Member {
             host: host.to_owned(),
             session: Session(session.to_owned()),
-            problem: problem.map(str::to_owned),
+            said: Announcement {
+                problem: problem.map(str::to_owned),
+                configuration: BTreeMap::from([("schedule".to_owned(), host.to_owned())]),
+            },
         };
         let hosts = vec![
             member("a", "1", None),
@@ -373,9 +407,15 @@ mod tests {
         ];
         let view = View { hosts, ..View::default() };
         let unable = vec!["c: it cannot sign in to partner emea: no secret".to_owned()];
-        assert_eq!(others(&view, "a", Some(&Session("1".to_owned()))), (vec!["b".to_owned()], unable));
+        let (session, unknown) = (Session("1".to_owned()), BTreeMap::new());
+        assert_eq!(others(&view, "a", Some(&session), &unknown), (vec!["b".to_owned()], unable.clone()));
+        let of = |digest: &str| BTreeMap::from([("schedule".to_owned(), digest.to_owned())]);
+        assert_eq!(others(&view, "a", Some(&session), &of("b")), (vec!["b".to_owned()], unable));
+        let (able, unable) = others(&view, "a", Some(&session), &of("a"));
+        assert_eq!(able, [""; 0]);
+        assert_eq!(unable[0], "b: its configuration differs from the leader's: schedule");
         // The name is somebody else's since.
-        let (able, unable) = others(&view, "b", Some(&Session("9".to_owned())));
+        let (able, unable) = others(&view, "b", Some(&Session("9".to_owned())), &unknown);
         assert_eq!(able, ["a"]);
         assert_eq!(unable[1], "another host is called b, too: give each a `host` of its own in [standby]");
     }

@@ -41,9 +41,11 @@ pub(super) async fn reload(context: &Context) -> Result<Exit, Failure> {
 /// A host that stands by has nothing to reload: it reads its configuration when it leads. What matters until then is whether
 /// it can.
 fn of_standby(context: &Context, host: &HostState) -> Result<Exit, Failure> {
+    let newer = newer_than_loaded();
     let config = context.config()?;
     if context.json {
-        context.out.json(&json!({ "stands_by": host.host, "warnings": config.warnings.len() }))?;
+        let warnings = config.warnings.len();
+        context.out.json(&json!({ "stands_by": host.host, "warnings": warnings, "needs_restart_for": newer }))?;
         return Ok(Exit::Done);
     }
     for warning in &config.warnings {
@@ -54,6 +56,9 @@ fn of_standby(context: &Context, host: &HostState) -> Result<Exit, Failure> {
         context.config_path.display(),
         host.host
     ))?;
+    if !newer.is_empty() {
+        context.out.line(&restart_for(&newer))?;
+    }
     Ok(Exit::Done)
 }
 
@@ -126,12 +131,15 @@ fn newer_than_loaded() -> Vec<String> {
     names.collect()
 }
 
-fn report(context: &Context, state: &ConfigurationState, newer: &[String]) -> Result<Exit, Failure> {
-    let restart = format!(
+fn restart_for(newer: &[String]) -> String {
+    format!(
         "the service has older copies of {} in {}: `systemctl restart vetwatch` gives it the new ones, a reload cannot",
         newer.join(", "),
         CredentialDirs::FALLBACK
-    );
+    )
+}
+
+fn report(context: &Context, state: &ConfigurationState, newer: &[String]) -> Result<Exit, Failure> {
     if state.refused_at.is_some() {
         let file: PathBuf = context.config_path.clone();
         return Err(Failure::new(Exit::Configuration, format!("the daemon refused {}", file.display()))
@@ -140,7 +148,7 @@ fn report(context: &Context, state: &ConfigurationState, newer: &[String]) -> Re
             .advise(if newer.is_empty() {
                 "correct it, then `vetwatch reload` again; `vetwatch check` tries it without the daemon".to_owned()
             } else {
-                restart
+                restart_for(newer)
             }));
     }
     if context.json {
@@ -160,7 +168,7 @@ fn report(context: &Context, state: &ConfigurationState, newer: &[String]) -> Re
         text.push('\n');
     }
     if !newer.is_empty() {
-        text.push_str(&restart);
+        text.push_str(&restart_for(newer));
         text.push('\n');
     }
     context.out.write(&text)?;

@@ -4,13 +4,18 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use ring::digest::{SHA256, digest};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use ring::digest::{self, SHA256, digest};
 use toml::{Table, Value};
 
 use super::section::{join, quote_key};
 
 /// Sections whose values may be shown: they hold times and numbers only.
 const HARMLESS: [&str; 7] = ["schedule", "overdue", "retry", "retention", "summary", "backup", "web"];
+
+/// Sections that hosts of a pair have different ones of.
+const OWN: [&str; 4] = ["standby", "database", "web", "backup"];
 
 type Digest = [u8; 32];
 
@@ -94,6 +99,31 @@ impl Content {
             of_smtp.map(|(name, keys)| (name.clone(), keys.clone())).collect::<Vec<_>>()
         };
         servers(self) != servers(other)
+    }
+
+    /// A digest of it all, the files that it names included.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let mut digest = digest::Context::new(&SHA256);
+        digest.update(self.text.as_bytes());
+        self.files.values().for_each(|file| digest.update(file));
+        STANDARD_NO_PAD.encode(digest.finish())
+    }
+
+    /// A short digest of each section that the hosts of a pair should have in common. The names of files may differ, and
+    /// so may what is in them.
+    #[must_use]
+    pub fn digests(&self) -> BTreeMap<String, String> {
+        let common = self.sections.iter().filter(|(name, _)| !OWN.contains(&name.as_str()));
+        let digests = common.map(|(name, keys)| {
+            let mut digest = digest::Context::new(&SHA256);
+            for (key, leaf) in keys.iter().filter(|(key, _)| !key.ends_with("_file")) {
+                digest.update(&of_file(key));
+                digest.update(&leaf.value);
+            }
+            (name.clone(), STANDARD_NO_PAD.encode(&digest.finish().as_ref()[..6]))
+        });
+        digests.collect()
     }
 
     fn add_table(&mut self, table: &Table, place: &Place, files: &BTreeMap<String, Digest>) {

@@ -16,6 +16,7 @@ use super::parts::assemble;
 use super::{Error, manager};
 use crate::config::{Config, CredentialDirs, EndpointKind, Problem, Problems};
 use crate::descriptors;
+use crate::standby::{Current, ReadConfiguration};
 use crate::store::{self, Store};
 use crate::text::error_chain;
 use crate::time::{Clock, Timestamp};
@@ -198,16 +199,8 @@ async fn prepare(
     only_files: bool,
 ) -> Outcome {
     let changes = in_force.content.changes_to(&config.content);
-    if config.database != in_force.database {
-        let (new, old) = (config.database.display(), in_force.database.display());
-        let text = format!("database.path: {new} instead of {old} needs a restart: `systemctl restart vetwatch`");
-        return Outcome::Refused(vec![text]);
-    }
-    let is_other = |section: &str| in_force.content.section(section) != config.content.section(section);
-    if is_other("standby") {
-        return Outcome::Refused(vec![
-            "[standby] was changed, which needs a restart: `systemctl restart vetwatch`".to_owned(),
-        ]);
+    if let Some(why) = needs_restart(in_force, &config) {
+        return Outcome::Refused(vec![why]);
     }
     if in_force.content.is_same(&config.content) {
         return Outcome::Unchanged;
@@ -224,6 +217,29 @@ async fn prepare(
             Err(error) => return Outcome::Refused(vec![error_chain(&error)]),
         }
     }
+}
+
+/// What a reload cannot change.
+fn needs_restart(in_force: &Config, new: &Config) -> Option<String> {
+    if new.database != in_force.database {
+        let (new, old) = (new.database.display(), in_force.database.display());
+        return Some(format!("database.path: {new} instead of {old} needs a restart: `systemctl restart vetwatch`"));
+    }
+    let is_same = in_force.content.section("standby") == new.content.section("standby");
+    (!is_same).then(|| "[standby] was changed, which needs a restart: `systemctl restart vetwatch`".to_owned())
+}
+
+/// Reads the configuration of a host that stands by as it will be read once it leads.
+pub(super) fn reader(in_force: Arc<Config>) -> ReadConfiguration {
+    Arc::new(move || {
+        let config = Config::load(in_force.content.path(), &CredentialDirs::from_env());
+        let config = config.map_err(|problems| lines(&problems).join("; "))?;
+        if let Some(why) = needs_restart(&in_force, &config) {
+            return Err(why);
+        }
+        let (digests, fingerprint) = (config.content.digests(), config.content.fingerprint());
+        Ok(Current { partners: config.partners, fingerprint, digests })
+    })
 }
 
 async fn build(

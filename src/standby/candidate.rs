@@ -1,5 +1,6 @@
 //! A host that stands by, until it leads.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,26 +10,25 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::elector::{self, Data, Elector, Leader, Session, View};
+use super::elector::{self, Announcement, Data, Elector, Leader, Session, View};
 use super::host_state::{self, HostState, Role};
 use super::lease::{Lease, boot_time};
 use super::litestream::Replica;
-use super::readiness::Readiness;
+use super::readiness::{ReadConfiguration, Readiness};
 use super::{Error, LOOK_EVERY, Leadership, RENEWALS, Settings, Term, data, namesake, others};
-use crate::partner_center::PartnerSettings;
 use crate::time::Clock;
 
 /// A host that could not take over lets others try.
 const AFTER_FAILURE: Duration = Duration::from_secs(10);
 
-/// Stands by until this host leads and the newest data is in the place of the database. `tell` gets a sentence for the
-/// service manager at least every few seconds.
+/// Stands by until this host leads and the newest data is in the place of the database. `read` is called every few seconds,
+/// and `tell` gets a sentence for the service manager as often.
 ///
 /// # Errors
 /// If the settings are of no use, or another vetwatch runs on the database. Everything else is tried again.
 pub async fn lead(
     settings: &Settings,
-    partners: &[PartnerSettings],
+    read: ReadConfiguration,
     database: &Path,
     clock: &Arc<dyn Clock>,
     tell: impl Fn(&str) + Sync,
@@ -38,9 +38,9 @@ pub async fn lead(
         database,
         clock,
         elector: Elector::new(&settings.elector)?,
-        readiness: Readiness::begin(partners, &settings.litestream, database, clock),
+        readiness: Readiness::begin(read, &settings.litestream, database, clock),
         session: None,
-        announced: None,
+        announced: Announcement::default(),
         takeover_failed: None,
         report: HostState::begin(database, &settings.host, settings.litestream.place(), clock.now()),
         written: None,
@@ -100,8 +100,8 @@ struct Candidate<'a> {
     readiness: Readiness,
     /// With when it was last renewed.
     session: Option<(Session, Instant)>,
-    /// Why this host could not take over, as the others know it.
-    announced: Option<String>,
+    /// What the others know of this host.
+    announced: Announcement,
     /// Why the last takeover failed, until another host leads.
     takeover_failed: Option<String>,
     report: HostState,
@@ -116,17 +116,17 @@ impl Candidate<'_> {
             Some((session, _)) => self.elector.renew(&session).await?.map(|_| (session, Instant::now())),
             None => None,
         };
+        let said = self.readiness.said();
         if renewed.is_none() {
-            self.announced = None;
-            let session = self.elector.join(&self.settings.host, self.settings.lease).await?;
+            let session = self.elector.join(&self.settings.host, self.settings.lease, &said).await?;
             self.session = Some((session, Instant::now()));
+            self.announced = said;
         } else {
             self.session = renewed;
-        }
-        let problem = self.readiness.problem();
-        if let Some((session, _)) = self.session.as_ref().filter(|_| problem != self.announced) {
-            self.elector.announce(session, &self.settings.host, problem.as_deref()).await?;
-            self.announced = problem;
+            if let Some((session, _)) = self.session.as_ref().filter(|_| said != self.announced) {
+                self.elector.announce(session, &self.settings.host, &said).await?;
+                self.announced = said;
+            }
         }
         self.elector.look().await
     }
@@ -143,7 +143,7 @@ impl Candidate<'_> {
         self.report.leader.clone_from(&view.leader);
         self.readiness.note_newest(view.data.as_ref().map(|newest| newest.epoch));
         let session = self.session.as_ref().map(|(session, _)| session);
-        (self.report.others, self.report.unable) = others(view, &self.settings.host, session);
+        (self.report.others, self.report.unable) = others(view, &self.settings.host, session, &BTreeMap::new());
         let own = session.is_some_and(|session| view.has_namesake(&self.settings.host, session));
         let own = own.then(|| namesake(&self.settings.host));
         match self.takeover_failed.clone().or(own).or_else(|| self.readiness.problem()) {
@@ -163,7 +163,8 @@ impl Candidate<'_> {
         let lease = Lease::new(boot_time, self.settings.lease / RENEWALS);
         let (asked, now) = (lease.now(), self.clock.now());
         // A session of which little is left would be a lease of which little is left.
-        let session = match self.elector.join(&self.settings.host, self.settings.lease).await {
+        let session = match self.elector.join(&self.settings.host, self.settings.lease, &Announcement::default()).await
+        {
             Ok(session) => session,
             Err(error) => {
                 warn!("cannot be elected: {error}");
@@ -245,6 +246,7 @@ impl Candidate<'_> {
             database: self.database.to_owned(),
             clock: self.clock.clone(),
             unreplicated: AtomicU64::new(0),
+            configuration: Mutex::default(),
             report: Mutex::new(self.report.clone()),
             tasks: Mutex::new(tasks),
         });

@@ -2,6 +2,7 @@
 
 mod etcd;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -54,8 +55,17 @@ pub struct View {
 pub struct Member {
     pub host: String,
     pub session: Session,
+    pub said: Announcement,
+}
+
+/// What a host lets the others know.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Announcement {
     /// Why it could not take over.
     pub problem: Option<String>,
+    /// Digests of its configuration, by section; empty until it was read.
+    pub configuration: BTreeMap<String, String>,
 }
 
 impl View {
@@ -92,16 +102,15 @@ impl Elector {
     }
 
     /// Joins for `ttl`, unless it is renewed.
-    pub async fn join(&self, host: &str, ttl: Duration) -> Result<Session, Error> {
+    pub async fn join(&self, host: &str, ttl: Duration, said: &Announcement) -> Result<Session, Error> {
         match self {
-            Self::Etcd(etcd) => etcd.join(host, ttl).await,
+            Self::Etcd(etcd) => etcd.join(host, ttl, said).await,
         }
     }
 
-    /// Lets the others know why this host could not take over; `None` if it could.
-    pub async fn announce(&self, session: &Session, host: &str, problem: Option<&str>) -> Result<(), Error> {
+    pub async fn announce(&self, session: &Session, host: &str, said: &Announcement) -> Result<(), Error> {
         match self {
-            Self::Etcd(etcd) => etcd.announce(session, host, problem).await,
+            Self::Etcd(etcd) => etcd.announce(session, host, said).await,
         }
     }
 

@@ -22,7 +22,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::{Data, Error, Leader, Member, Session, View};
+use super::{Announcement, Data, Error, Leader, Member, Session, View};
 use crate::partner_center::tls;
 use crate::redact;
 use crate::text::error_chain;
@@ -32,7 +32,6 @@ use crate::time::Timestamp;
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// An answer is small; what is longer is none of etcd's.
 const MAX_BODY_BYTES: usize = 64 * 1024;
-const MAX_PROBLEM_CHARS: usize = 500;
 
 /// How to connect to etcd.
 #[derive(Clone)]
@@ -94,16 +93,16 @@ impl Etcd {
         Ok(Self { settings: settings.clone(), client, current: AtomicUsize::new(0), token: Mutex::default() })
     }
 
-    pub(super) async fn join(&self, host: &str, ttl: Duration) -> Result<Session, Error> {
+    pub(super) async fn join(&self, host: &str, ttl: Duration, said: &Announcement) -> Result<Session, Error> {
         let granted = self.call("lease/grant", &json!({ "TTL": ttl.as_secs().to_string() })).await?;
         let id: String = field(&granted, "ID")?;
         let session = Session(id);
-        self.announce(&session, host, None).await?;
+        self.announce(&session, host, said).await?;
         Ok(session)
     }
 
-    pub(super) async fn announce(&self, session: &Session, host: &str, problem: Option<&str>) -> Result<(), Error> {
-        let value: String = problem.unwrap_or_default().chars().take(MAX_PROBLEM_CHARS).collect();
+    pub(super) async fn announce(&self, session: &Session, host: &str, said: &Announcement) -> Result<(), Error> {
+        let value = serde_json::to_string(said).map_err(|error| Error(error.to_string()))?;
         let key = self.key(&format!("hosts/{host}"));
         self.call("kv/put", &json!({ "key": key, "value": encode(&value), "lease": session.0 })).await.map(drop)
     }
@@ -137,9 +136,10 @@ impl Etcd {
                 Some("data") => view.data = Some(parse(&value)?),
                 Some(other) => {
                     if let Some(host) = other.strip_prefix("hosts/") {
-                        let problem = Some(value).filter(|value| !value.is_empty());
+                        // Of another version it may be anything, and nothing depends on it.
+                        let said = serde_json::from_str(&value).unwrap_or_default();
                         let session = Session(field(pair, "lease")?);
-                        view.hosts.push(Member { host: host.to_owned(), session, problem });
+                        view.hosts.push(Member { host: host.to_owned(), session, said });
                     }
                 }
                 None => {}

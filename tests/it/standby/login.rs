@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use secrecy::SecretString;
-use vetwatch::standby::elector::{Data, Elector, ElectorSettings, EtcdSettings};
+use vetwatch::standby::elector::{Announcement, Data, Elector, ElectorSettings, EtcdSettings};
 use vetwatch::time::{Clock as _, SystemClock};
 
 use crate::peers::Certificates;
@@ -84,7 +84,7 @@ async fn etcd_elects_with_a_login_and_a_clients_certificate_also_after_its_resta
         })
     };
     let elector = Elector::new(&settings("its-own-password", Some(pem.clone()))).expect("an elector");
-    let session = elector.join("a", TTL).await.expect("a session");
+    let session = elector.join("a", TTL, &Announcement::default()).await.expect("a session");
     let epoch = elector.stand(&session, "a", SystemClock.now()).await.expect("an answer").expect("an election");
     assert!(elector.publish(&Data { epoch, host: "a".to_owned() }).await.expect("an answer"));
 
