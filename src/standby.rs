@@ -45,8 +45,6 @@ const WATCH_EVERY: Duration = Duration::from_millis(100);
 const TEND_EVERY: Duration = Duration::from_secs(2);
 /// The session is renewed this many times while it lasts; the last third of the lease is the margin.
 const RENEWALS: u32 = 3;
-/// As many sections are named in which configurations differ.
-const MAX_NAMES: usize = 5;
 
 /// `[standby]`.
 #[derive(Debug, Clone)]
@@ -133,17 +131,15 @@ fn others(
     (able, unable)
 }
 
-/// Which sections of two configurations differ. `None` also if one of them is not known yet.
+/// In which sections two configurations differ. `None` also if one of them is not known yet.
 fn difference(own: &BTreeMap<String, String>, other: &BTreeMap<String, String>) -> Option<String> {
     if own.is_empty() || other.is_empty() {
         return None;
     }
     let only_here = own.keys().filter(|name| !other.contains_key(*name));
     let others = other.iter().filter(|(name, digest)| own.get(*name) != Some(digest)).map(|(name, _)| name);
-    let names: Vec<&str> = only_here.chain(others).map(String::as_str).collect();
-    let more = if names.len() > MAX_NAMES { format!(" and {} more", names.len() - MAX_NAMES) } else { String::new() };
-    let first = names.iter().take(MAX_NAMES).copied().collect::<Vec<_>>().join(", ");
-    (!names.is_empty()).then(|| format!("its configuration differs from the leader's: {first}{more}"))
+    let names: Vec<String> = only_here.chain(others).map(|name| format!("[{name}]")).collect();
+    (!names.is_empty()).then(|| format!("its configuration differs from the leader's in {}", names.join(", ")))
 }
 
 fn namesake(host: &str) -> String {
@@ -413,7 +409,7 @@ mod tests {
         assert_eq!(others(&view, "a", Some(&session), &of("b")), (vec!["b".to_owned()], unable));
         let (able, unable) = others(&view, "a", Some(&session), &of("a"));
         assert_eq!(able, [""; 0]);
-        assert_eq!(unable[0], "b: its configuration differs from the leader's: schedule");
+        assert_eq!(unable[0], "b: its configuration differs from the leader's in [schedule]");
         // The name is somebody else's since.
         let (able, unable) = others(&view, "b", Some(&Session("9".to_owned())), &unknown);
         assert_eq!(able, ["a"]);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .anatomy import anatomy
 from .builds import builds
 from .delivery import burst, latency, recovery, sweep
 from .polling import memory, sizes, throughput, tls, unchanged
@@ -11,6 +12,7 @@ ROWS = {
     "unchanged": unchanged,
     "throughput": throughput,
     "tls": tls,
+    "anatomy": anatomy,
     "sizes": sizes,
     "memory": memory,
     "latency": latency,

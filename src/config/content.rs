@@ -110,20 +110,25 @@ impl Content {
         STANDARD_NO_PAD.encode(digest.finish())
     }
 
-    /// A short digest of each section that the hosts of a pair should have in common. The names of files may differ, and
-    /// so may what is in them.
+    /// A short digest of each kind of section that the hosts of a pair should have in common: of all endpoints, of
+    /// `schedule`. The names of files may differ, and so may what is in them.
     #[must_use]
     pub fn digests(&self) -> BTreeMap<String, String> {
-        let common = self.sections.iter().filter(|(name, _)| !OWN.contains(&name.as_str()));
-        let digests = common.map(|(name, keys)| {
-            let mut digest = digest::Context::new(&SHA256);
+        let mut kinds: BTreeMap<&str, digest::Context> = BTreeMap::new();
+        for (name, keys) in &self.sections {
+            let kind = name.split([' ', '.']).next().unwrap_or_default();
+            if OWN.contains(&kind) {
+                continue;
+            }
+            let digest = kinds.entry(kind).or_insert_with(|| digest::Context::new(&SHA256));
+            digest.update(&of_file(name));
             for (key, leaf) in keys.iter().filter(|(key, _)| !key.ends_with("_file")) {
                 digest.update(&of_file(key));
                 digest.update(&leaf.value);
             }
-            (name.clone(), STANDARD_NO_PAD.encode(&digest.finish().as_ref()[..6]))
-        });
-        digests.collect()
+        }
+        let short = |digest: digest::Context| STANDARD_NO_PAD.encode(&digest.finish().as_ref()[..6]);
+        kinds.into_iter().map(|(kind, digest)| (kind.to_owned(), short(digest))).collect()
     }
 
     fn add_table(&mut self, table: &Table, place: &Place, files: &BTreeMap<String, Digest>) {

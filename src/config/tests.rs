@@ -120,6 +120,32 @@ fn the_shipped_example_is_good_and_leaves_no_doubt() {
     assert_eq!((web.listen.to_string().as_str(), web.is_open()), ("127.0.0.1:9464", true));
 }
 
+/// What the hosts of a pair compare.
+#[test]
+fn a_digest_tells_in_which_sections_configurations_differ_and_not_in_which_files() {
+    let desk = Desk::new();
+    let usual = desk.load(EXAMPLE).unwrap().content;
+    let differing = |old: &str, new: &str| {
+        let (usual, other) = (usual.digests(), desk.with(old, new).unwrap().content.digests());
+        assert_eq!(usual.len(), other.len());
+        usual.into_iter().filter(|(kind, digest)| other[kind] != *digest).map(|(kind, _)| kind).collect::<Vec<_>>()
+    };
+    assert_eq!(differing("name = \"crm\"", "name = \"crm\" # a comment"), [""; 0]);
+    assert_eq!(differing("endpoints = [\"sales-mail\", \"crm\"]", "endpoints = [\"sales-mail\"]"), ["route"]);
+    assert_eq!(differing("kind = \"webhook\"", "kind = \"webhook\"\nmax_events = 7"), ["endpoint"]);
+    desk.secret("other-url", "https://crm.contoso.example/hooks/another-secret-url\n");
+    assert_eq!(differing("url_file = \"crm-url\"", "url_file = \"other-url\""), [""; 0]);
+    assert_eq!(
+        differing("listen = \"127.0.0.1:9464\"", "listen = \"127.0.0.1:9465\""),
+        [""; 0],
+        "each host has its own"
+    );
+
+    // Files count where anything at all has changed.
+    desk.secret("client-secret", "another-client-secret\n");
+    assert_ne!(desk.load(EXAMPLE).unwrap().content.fingerprint(), usual.fingerprint());
+}
+
 #[test]
 fn what_is_left_out_has_the_documented_default() {
     let config = Desk::new().with("timezone = \"Europe/Amsterdam\"", "").unwrap();

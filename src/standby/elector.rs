@@ -64,7 +64,7 @@ pub struct Member {
 pub struct Announcement {
     /// Why it could not take over.
     pub problem: Option<String>,
-    /// Digests of its configuration, by section; empty until it was read.
+    /// Digests of its configuration, by the kind of section; empty until it was read.
     pub configuration: BTreeMap<String, String>,
 }
 

@@ -29,7 +29,7 @@ pub struct Current {
     pub partners: Vec<PartnerSettings>,
     /// Another one if anything has changed.
     pub fingerprint: String,
-    /// Digests of what all hosts should have in common, by section.
+    /// Digests of what all hosts should have in common, by the kind of section.
     pub digests: BTreeMap<String, String>,
 }
 

@@ -243,7 +243,7 @@ async fn a_host_that_could_not_take_over_is_told_and_so_is_a_replica_that_is_lat
         (
             "[standby-by]",
             "[retention]\nattempts = \"30d\"\n[standby]",
-            "host-b: its configuration differs from the leader's: retention",
+            "host-b: its configuration differs from the leader's in [retention]",
         ),
         ("[retention]\nattempts = \"30d\"\n[standby]", "[standby]", "null"),
     ] {
