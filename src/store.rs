@@ -176,8 +176,10 @@ fn unreadable<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
     row: impl std::fmt::Display,
     column: &str,
 ) -> impl FnOnce(E) -> Error {
-    let (row, column) = (row.to_string(), column.to_owned());
-    move |source| Error::Row { action: None, table, row, column, source: source.into() }
+    move |source| {
+        let (row, column) = (row.to_string(), column.to_owned());
+        Error::Row { action: None, table, row, column, source: source.into() }
+    }
 }
 
 /// Maps the error of a statement that reads a row; a decode error names the column. `columns` are the columns of the
