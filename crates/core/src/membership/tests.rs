@@ -37,6 +37,30 @@ fn a_customer_departs_after_a_day_of_lists_without_it_and_is_one_again_when_a_li
 }
 
 #[test]
+fn a_list_that_has_a_customer_as_before_changes_no_poll_and_no_refusal() {
+    let (listed, polls) = after(Source::Synced, &[(Event::Refused, 0), (Event::InList, 1), (Event::InList, 25)]);
+    assert_eq!((listed.in_list, listed.refused_since, polls), (InList::Present, Some(hour(0)), PollChange::Keep));
+    // Nor does it end a departure by refusals.
+    let (departed, _) = listed.after(Event::Refused, hour(26));
+    assert!(departed.departed.is_some());
+    assert_eq!(departed.after(Event::InList, hour(27)), (departed, PollChange::Keep));
+}
+
+#[test]
+fn a_departure_keeps_its_time_and_reason_and_is_reported_once() {
+    let (missing, _) = after(Source::Synced, &[(Event::InList, 0), (Event::NotInList, 1), (Event::NotInList, 30)]);
+    let (reported, _) = missing.after(Event::DepartureReported, hour(31));
+    assert_eq!((missing.departure_reported_at, reported.departure_reported_at), (None, Some(hour(31))));
+    let (refused, _) = reported.after(Event::Refused, hour(32));
+    let (again, polls) = refused.after(Event::Refused, hour(33));
+    assert_eq!((again, polls), (refused, PollChange::Rarely));
+    assert_eq!(again.departed, Some((hour(30), DepartureReason::Missing)));
+    // Of one that has returned meanwhile there is nothing to report.
+    let (back, _) = missing.after(Event::InList, hour(31));
+    assert_eq!(back.after(Event::DepartureReported, hour(32)).0, back);
+}
+
+#[test]
 fn a_list_without_a_customer_that_none_had_says_nothing() {
     let (manual, polls) = after(Source::Manual, &[(Event::NotInList, 0), (Event::NotInList, 48)]);
     assert_eq!((manual, polls), (Membership::new(Source::Manual), PollChange::Keep));
