@@ -37,6 +37,13 @@ fn a_customer_departs_after_a_day_of_lists_without_it_and_is_one_again_when_a_li
 }
 
 #[test]
+fn a_removed_customer_stays_removed() {
+    let (removed, polls) = after(Source::Synced, &[(Event::InList, 0), (Event::Removed, 1)]);
+    assert_eq!((removed.polling, polls), (Polling::RemovedAt(hour(1)), PollChange::Keep));
+    assert_eq!(removed.after(Event::InList, hour(2)), (removed, PollChange::Keep));
+}
+
+#[test]
 fn a_list_that_has_a_customer_as_before_changes_no_poll_and_no_refusal() {
     let (listed, polls) = after(Source::Synced, &[(Event::Refused, 0), (Event::InList, 1), (Event::InList, 25)]);
     assert_eq!((listed.in_list, listed.refused_since, polls), (InList::Present, Some(hour(0)), PollChange::Keep));
@@ -55,6 +62,7 @@ fn a_departure_keeps_its_time_and_reason_and_is_reported_once() {
     let (again, polls) = refused.after(Event::Refused, hour(33));
     assert_eq!((again, polls), (refused, PollChange::Rarely));
     assert_eq!(again.departed, Some((hour(30), DepartureReason::Missing)));
+    assert_eq!(refused.after(Event::Responded, hour(33)).0, reported, "the refusals are not in a row any more");
     // Of one that has returned meanwhile there is nothing to report.
     let (back, _) = missing.after(Event::InList, hour(31));
     assert_eq!(back.after(Event::DepartureReported, hour(32)).0, back);
