@@ -278,3 +278,6 @@ impl Target<'_> {
         self.why = why;
     }
 }
+
+#[cfg(test)]
+mod tests;
