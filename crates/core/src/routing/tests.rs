@@ -56,12 +56,8 @@ fn names(routes: &Routes, event: &Event, contact: Option<&str>) -> String {
     targets(routes, event, contact).iter().map(|target| target.endpoint).collect::<Vec<_>>().join(" ")
 }
 
-fn quiet(hours: &str) -> Option<QuietHours> {
-    Some(QuietHours {
-        hours: Some(parse_hours(hours).unwrap()),
-        working_days_only: false,
-        calendar: Calendar::default(),
-    })
+fn quiet(hours: &str) -> QuietHours {
+    QuietHours { hours: Some(parse_hours(hours).unwrap()), working_days_only: false, calendar: Calendar::default() }
 }
 
 #[test]
@@ -110,7 +106,7 @@ fn of_several_routes_to_an_endpoint_the_earliest_counts_and_all_are_named() {
         assert_eq!((targets[0].due_at(at("12:00")), &targets[0].why), (at("12:05"), &why));
     }
     // Of two that are due at once, the one without quiet hours: they could begin meanwhile.
-    let night = Route { quiet: quiet("18:00-07:00"), ..fast.clone() };
+    let night = Route { quiet: Some(quiet("18:00-07:00")), ..fast.clone() };
     for order in [vec![night.clone(), fast.clone()], vec![fast, night.clone()]] {
         assert_eq!(targets(&routes(order), &event(EventType::Denied), None)[0].quiet, None);
     }
@@ -165,8 +161,8 @@ fn events_that_differ_in_what_a_route_groups_by_share_no_message() {
 #[test]
 fn only_what_every_route_defers_is_deferred() {
     let denied = [EventType::Denied];
-    let night = Route { quiet: quiet("18:00-07:00"), ..route("night", &denied, &["mail"]) };
-    let late = Route { quiet: quiet("19:00-06:00"), ..route("late", &denied, &["mail"]) };
+    let night = Route { quiet: Some(quiet("18:00-07:00")), ..route("night", &denied, &["mail"]) };
+    let late = Route { quiet: Some(quiet("19:00-06:00")), ..route("late", &denied, &["mail"]) };
     let until = |all: Vec<Route>, time| routes(all).deferred_until(&event(EventType::Denied), "mail", at(time));
     assert_eq!(until(vec![night.clone()], "20:00"), Some(at("07:00").after(24 * 60 * MINUTE)));
     assert_eq!(until(vec![night.clone(), late.clone()], "20:00"), Some(at("06:00").after(24 * 60 * MINUTE)));
@@ -193,7 +189,7 @@ fn what_a_route_delays_is_said_in_words() {
     assert_eq!(never.delay_summary().as_deref(), Some("never gathers"));
     let all = Route {
         group_wait: Some(5 * MINUTE),
-        quiet: quiet("18:00-07:00"),
+        quiet: Some(quiet("18:00-07:00")),
         urgent: vec![EventType::Revoked, EventType::Vanished],
         ..plain
     };
