@@ -106,6 +106,48 @@ fn a_confirmation_that_comes_too_early_does_not_count() {
     assert_eq!((change.event, change.last_seen_before_at), (EventType::Vanished, Some(at(0))));
 }
 
+/// Two minutes until the first confirmation, and an hour until the second.
+#[test]
+fn what_is_pending_has_a_time_for_its_next_confirmation_and_its_end() {
+    let times = |confirmations, last_confirmed, absence_policy, needed, now| {
+        let pending = Pending {
+            shows: None,
+            since: at(0),
+            last_other_at: None,
+            confirmations,
+            last_confirmed_at: at(last_confirmed),
+            until: at(0),
+        };
+        let ctx = EvalContext { absence_policy, ..ctx_at(at(now), Some(at(0))) };
+        (pending.next_confirmation_at(&ctx), pending.until(needed, &ctx))
+    };
+    for policy in [AbsencePolicy::Confirm, AbsencePolicy::AcceptedAt(at(0))] {
+        assert_eq!(times(1, 0, policy, 2, 0), (at(120), at(120)));
+        assert_eq!(times(1, 0, policy, 3, 0), (at(120), at(120 + 3600)));
+        assert_eq!(times(2, 120, policy, 3, 120), (at(120 + 3600), at(120 + 3600)));
+    }
+    // In a mass absence what was confirmed in its first hour does not count, and an hour is between two confirmations.
+    let mass = AbsencePolicy::MassAbsence;
+    assert_eq!(times(2, 120, mass(at(100)), 3, 200), (at(100 + 3600), at(100 + 7200)));
+    assert_eq!(times(1, 3599, mass(at(0)), 3, 3599), (at(3600), at(7200)));
+    assert_eq!(times(1, 3600, mass(at(0)), 3, 3600), (at(7200), at(7200)));
+    // Before the control sample was polled: after as long as it has been pending, at least two minutes, at most an hour.
+    for (now, next) in [(60, 180), (1000, 2000), (9000, 9000 + 3600)] {
+        assert_eq!(times(1, 0, AbsencePolicy::SampleMissing, 3, now), (at(next), at(next)));
+    }
+}
+
+#[test]
+fn a_status_that_is_not_documented_is_named() {
+    let unknown = |status| {
+        let steps = compare(&[], &Snapshot::of([entry(status, None, None)]), &ctx_at(at(0), None));
+        steps[0].0.unknown_status().map(str::to_owned)
+    };
+    assert_eq!(unknown("Expired").as_deref(), Some("Expired"));
+    assert_eq!([unknown("Denied"), unknown("InReview"), unknown("")], [None, None, None]);
+    assert_eq!(QualificationState::unseen("Education", at(0)).unknown_status(), None);
+}
+
 /// The states after these responses, each at its second after `at(0)`, and every change with its time.
 fn after(answers: &[(u64, Entry)]) -> (Vec<QualificationState>, Vec<(u64, Change)>) {
     let (mut states, mut changes, mut last_seen_at) = (Vec::new(), Vec::new(), None);
@@ -116,6 +158,22 @@ fn after(answers: &[(u64, Entry)]) -> (Vec<QualificationState>, Vec<(u64, Change
         last_seen_at = Some(at(*second));
     }
     (states, changes)
+}
+
+/// What a mass absence counts.
+#[test]
+fn an_entry_is_lost_if_it_is_missing_or_an_older_one_is_in_its_place() {
+    let created = |hours: u64| Some(at(hours * 3600));
+    let (states, _) = after(&[(36_000, entry("InReview", None, created(10)))]);
+    assert!(states[0].loses(None) && !QualificationState::unseen("Education", at(0)).loses(None));
+    assert!(!states[0].loses(Some(&entry("InReview", None, created(10)))));
+    assert!(!states[0].loses(Some(&entry("Denied", Some("a"), created(10)))), "a verdict is none");
+    assert!(states[0].loses(Some(&entry("InReview", None, created(8)))), "an older review");
+    // Without dates: the last verdict again, though a review has begun since.
+    let undated = [("Denied", Some("a")), ("InReview", None)].map(|(status, reason)| entry(status, reason, None));
+    let (states, _) =
+        after(&[(0, entry("InReview", None, None)), (3600, undated[0].clone()), (7200, undated[1].clone())]);
+    assert!(states[0].loses(Some(&undated[0])) && !states[0].loses(Some(&entry("Denied", Some("b"), None))));
 }
 
 #[test]

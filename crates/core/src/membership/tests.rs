@@ -63,6 +63,11 @@ fn a_departure_keeps_its_time_and_reason_and_is_reported_once() {
     assert_eq!((again, polls), (refused, PollChange::Rarely));
     assert_eq!(again.departed, Some((hour(30), DepartureReason::Missing)));
     assert_eq!(refused.after(Event::Responded, hour(33)).0, reported, "the refusals are not in a row any more");
+    assert_eq!(
+        reported.after(Event::InList, hour(34)).0.departure_reported_at,
+        Some(hour(31)),
+        "not told twice before it responds"
+    );
     // Of one that has returned meanwhile there is nothing to report.
     let (back, _) = missing.after(Event::InList, hour(31));
     assert_eq!(back.after(Event::DepartureReported, hour(32)).0, back);
