@@ -176,6 +176,82 @@ fn an_entry_is_lost_if_it_is_missing_or_an_older_one_is_in_its_place() {
     assert!(states[0].loses(Some(&undated[0])) && !states[0].loses(Some(&entry("Denied", Some("b"), None))));
 }
 
+/// Dates are hours (and seconds) after `at(0)`, and each response comes an hour after the last one.
+mod rules_of_a_review {
+    use super::*;
+
+    fn created(hours: u64, seconds: u64) -> Option<Timestamp> {
+        Some(at(hours * 3600 + seconds))
+    }
+
+    /// The state after these responses, the first of them at this hour.
+    fn state(hour: u64, answers: &[Entry]) -> QualificationState {
+        let answers: Vec<_> = (hour..).map(|hour| hour * 3600).zip(answers.iter().cloned()).collect();
+        after(&answers).0.remove(0)
+    }
+
+    fn in_review(created: Option<Timestamp>) -> Entry {
+        entry("InReview", None, created)
+    }
+
+    fn denied(created: Option<Timestamp>) -> Entry {
+        entry("Denied", Some("a"), created)
+    }
+
+    /// Partner Center shows this some time after a denial.
+    fn none() -> Entry {
+        entry("", None, None)
+    }
+
+    fn needed(state: &QualificationState, entry: &Entry) -> u32 {
+        state.confirmations_needed(Some(entry), &ctx_at(at(999 * 3600), None))
+    }
+
+    #[test]
+    fn a_known_verdict_is_believed_at_once() {
+        // Of the review that seemed to start since, nothing has a date; the verdict's is written by another program.
+        let undone = state(20, &[in_review(created(10, 0)), denied(created(10, 0)), in_review(None)]);
+        assert_eq!(undone.review.attempt, 2);
+        assert_eq!(needed(&undone, &denied(created(9, 3590))), 1);
+        // Of this attempt, without a date, and with another one of this attempt.
+        assert_eq!(needed(&state(20, &[in_review(None), denied(None), none()]), &denied(None)), 1);
+        let dated = state(20, &[in_review(created(10, 0)), denied(created(10, 0)), none()]);
+        assert_eq!(needed(&dated, &denied(created(9, 1800))), 1);
+        let again = [in_review(created(10, 0)), denied(created(9, 1800)), in_review(created(10, 0))];
+        assert_eq!(needed(&state(20, &again), &denied(created(9, 1800))), 1);
+    }
+
+    #[test]
+    fn a_review_that_begins_after_a_verdict_is_another_one() {
+        let decided = state(20, &[in_review(created(10, 0)), denied(created(10, 0))]);
+        assert!(decided.starts_review(&in_review(created(10, 5))), "no program writes a review after its verdict");
+        assert!(!decided.starts_review(&entry("Denied", Some("b"), created(10, 5))));
+        let at_once = after(&[(36_001, in_review(created(10, 0))), (36_002, denied(created(10, 0)))]).0.remove(0);
+        assert!(at_once.starts_review(&entry("Denied", Some("b"), created(10, 5))), "dated after it was seen");
+        let later = state(20, &[in_review(created(10, 0)), denied(created(10, 1800))]);
+        assert!(!later.starts_review(&entry("Denied", Some("b"), created(10, 1805))));
+        assert!(state(20, &[in_review(None), denied(None), none()]).starts_review(&in_review(None)));
+    }
+
+    #[test]
+    fn a_date_of_the_verdict_before_is_none_of_the_review() {
+        let date = |state: &QualificationState, created| state.review_with(&in_review(created)).created_at;
+        let begun = state(20, &[in_review(created(10, 0)), denied(created(10, 0)), in_review(None)]);
+        assert_eq!(date(&begun, created(10, 0)), None);
+        assert_eq!(date(&begun, created(11, 0)), created(11, 0));
+        assert_eq!(begun.review_with(&in_review(created(11, 0))).submitted_at, created(11, 0));
+        let undated = state(20, &[in_review(None), denied(None), in_review(None)]);
+        assert_eq!(date(&undated, created(11, 0)), created(11, 0));
+        // Decided with a date before that of the last verdict, which several polls confirm.
+        let early = entry("Denied", Some("b"), created(5, 0));
+        let answers = [in_review(created(10, 0)), denied(created(10, 0)), in_review(None)];
+        let decided = state(20, &[&answers[..], &[early.clone(), early.clone(), early.clone()]].concat());
+        assert_eq!((decided.review.attempt, decided.review.created_at), (2, None));
+        assert_eq!(decided.last_notified.as_ref().map(|last| last.attempt), Some(2));
+        assert_eq!(date(&decided, created(5, 0)), created(5, 0));
+    }
+}
+
 #[test]
 fn a_create_date_that_is_rounded_or_written_as_a_day_or_in_another_zone_costs_no_verdict() {
     let day = Timestamp::from_millis(10 * 86_400_000);
