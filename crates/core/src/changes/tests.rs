@@ -180,8 +180,8 @@ fn an_entry_is_lost_if_it_is_missing_or_an_older_one_is_in_its_place() {
 mod rules_of_a_review {
     use super::*;
 
-    fn created(hours: u64, seconds: u64) -> Option<Timestamp> {
-        Some(at(hours * 3600 + seconds))
+    fn created(hours: u64, seconds: u64) -> Timestamp {
+        at(hours * 3600 + seconds)
     }
 
     /// The state after these responses, the first of them at this hour.
@@ -190,12 +190,12 @@ mod rules_of_a_review {
         after(&answers).0.remove(0)
     }
 
-    fn in_review(created: Option<Timestamp>) -> Entry {
-        entry("InReview", None, created)
+    fn in_review(created: impl Into<Option<Timestamp>>) -> Entry {
+        entry("InReview", None, created.into())
     }
 
-    fn denied(created: Option<Timestamp>) -> Entry {
-        entry("Denied", Some("a"), created)
+    fn denied(created: impl Into<Option<Timestamp>>) -> Entry {
+        entry("Denied", Some("a"), created.into())
     }
 
     /// Partner Center shows this some time after a denial.
@@ -213,6 +213,12 @@ mod rules_of_a_review {
         let undone = state(20, &[in_review(created(10, 0)), denied(created(10, 0)), in_review(None)]);
         assert_eq!(undone.review.attempt, 2);
         assert_eq!(needed(&undone, &denied(created(9, 3590))), 1);
+        assert!(!undone.undoes_undated_review(&denied(created(5, 0))), "that is an earlier verdict");
+        let at_once =
+            [(36_000, in_review(created(10, 0))), (36_002, denied(created(10, 0))), (36_010, in_review(None))];
+        let at_once = after(&at_once).0.remove(0);
+        assert!(at_once.undoes_undated_review(&denied(created(10, 1))));
+        assert!(!at_once.undoes_undated_review(&denied(created(10, 2))), "dated when the other one had been seen");
         // Of this attempt, without a date, and with another one of this attempt.
         assert_eq!(needed(&state(20, &[in_review(None), denied(None), none()]), &denied(None)), 1);
         let dated = state(20, &[in_review(created(10, 0)), denied(created(10, 0)), none()]);
@@ -225,11 +231,11 @@ mod rules_of_a_review {
     fn a_review_that_begins_after_a_verdict_is_another_one() {
         let decided = state(20, &[in_review(created(10, 0)), denied(created(10, 0))]);
         assert!(decided.starts_review(&in_review(created(10, 5))), "no program writes a review after its verdict");
-        assert!(!decided.starts_review(&entry("Denied", Some("b"), created(10, 5))));
+        assert!(!decided.starts_review(&entry("Denied", Some("b"), Some(created(10, 5)))));
         let at_once = after(&[(36_001, in_review(created(10, 0))), (36_002, denied(created(10, 0)))]).0.remove(0);
-        assert!(at_once.starts_review(&entry("Denied", Some("b"), created(10, 5))), "dated after it was seen");
+        assert!(at_once.starts_review(&entry("Denied", Some("b"), Some(created(10, 5)))), "dated after it was seen");
         let later = state(20, &[in_review(created(10, 0)), denied(created(10, 1800))]);
-        assert!(!later.starts_review(&entry("Denied", Some("b"), created(10, 1805))));
+        assert!(!later.starts_review(&entry("Denied", Some("b"), Some(created(10, 1805)))));
         assert!(state(20, &[in_review(None), denied(None), none()]).starts_review(&in_review(None)));
     }
 
@@ -238,17 +244,17 @@ mod rules_of_a_review {
         let date = |state: &QualificationState, created| state.review_with(&in_review(created)).created_at;
         let begun = state(20, &[in_review(created(10, 0)), denied(created(10, 0)), in_review(None)]);
         assert_eq!(date(&begun, created(10, 0)), None);
-        assert_eq!(date(&begun, created(11, 0)), created(11, 0));
-        assert_eq!(begun.review_with(&in_review(created(11, 0))).submitted_at, created(11, 0));
+        assert_eq!(date(&begun, created(11, 0)), Some(created(11, 0)));
+        assert_eq!(begun.review_with(&in_review(created(11, 0))).submitted_at, Some(created(11, 0)));
         let undated = state(20, &[in_review(None), denied(None), in_review(None)]);
-        assert_eq!(date(&undated, created(11, 0)), created(11, 0));
+        assert_eq!(date(&undated, created(11, 0)), Some(created(11, 0)));
         // Decided with a date before that of the last verdict, which several polls confirm.
-        let early = entry("Denied", Some("b"), created(5, 0));
+        let early = entry("Denied", Some("b"), Some(created(5, 0)));
         let answers = [in_review(created(10, 0)), denied(created(10, 0)), in_review(None)];
         let decided = state(20, &[&answers[..], &[early.clone(), early.clone(), early.clone()]].concat());
         assert_eq!((decided.review.attempt, decided.review.created_at), (2, None));
         assert_eq!(decided.last_notified.as_ref().map(|last| last.attempt), Some(2));
-        assert_eq!(date(&decided, created(5, 0)), created(5, 0));
+        assert_eq!(date(&decided, created(5, 0)), Some(created(5, 0)));
     }
 }
 
