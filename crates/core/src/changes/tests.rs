@@ -240,6 +240,26 @@ mod rules_of_a_review {
     }
 
     #[test]
+    fn a_verdict_takes_the_first_date_that_may_be_its_own() {
+        let told = |entry| state(20, &[in_review(created(10, 0)), entry]);
+        let date = |state: &QualificationState, entry: &Entry| {
+            let last = state.last_notified.clone().unwrap().with_date(entry, &state.review);
+            (last.created_at, last.review_created_at)
+        };
+        let mut undated = told(denied(None));
+        undated.last_notified.as_mut().unwrap().review_created_at = None;
+        let its_own = (Some(created(12, 0)), Some(created(10, 0)));
+        assert_eq!(date(&undated, &denied(created(12, 0))), its_own);
+        let other = entry("Denied", Some("b"), Some(created(12, 0)));
+        for entry in [other, in_review(created(12, 0)), denied(created(8, 0))] {
+            assert_eq!(date(&undated, &entry), (None, None), "{entry:?}");
+        }
+        let dated = told(denied(created(10, 1800)));
+        let first = (Some(created(10, 1800)), Some(created(10, 0)));
+        assert_eq!(date(&dated, &denied(created(10, 2400))), first, "the first one stays");
+    }
+
+    #[test]
     fn a_date_of_the_verdict_before_is_none_of_the_review() {
         let date = |state: &QualificationState, created| state.review_with(&in_review(created)).created_at;
         let begun = state(20, &[in_review(created(10, 0)), denied(created(10, 0)), in_review(None)]);
