@@ -27,6 +27,8 @@ const MAX_WAIT: Duration = Duration::from_secs(10);
 /// …and while the process is stopping.
 const MAX_WAIT_STOPPING: Duration = Duration::from_secs(2);
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
+/// Reads of the list of locks before its holder counts as unknown.
+const LOOKS: u32 = 5;
 /// The offset of SQLite's write lock in the `-shm` file.
 const WRITE_LOCK_BYTE: u64 = 120;
 /// Those of its read locks that keep the log from being taken over or begun anew.
@@ -226,7 +228,10 @@ impl Store {
 
 /// The process that holds the write lock, from `/proc/locks`: `sqlite3 (process 4711)`.
 fn lock_holder(database: &Path) -> Option<String> {
-    programs_with("WRITE", WRITE_LOCK_BYTE..=WRITE_LOCK_BYTE, Some(database), database).into_iter().next()
+    // The kernel hands the list out a page at a time, so a lock that ends meanwhile can hide another one.
+    (0..LOOKS).find_map(|_| {
+        programs_with("WRITE", WRITE_LOCK_BYTE..=WRITE_LOCK_BYTE, Some(database), database).into_iter().next()
+    })
 }
 
 /// A process that is in the middle of reading. vetwatch's own are left out: they end by themselves.

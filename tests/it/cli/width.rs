@@ -70,6 +70,12 @@ async fn every_command_fits_80_and_120_columns() {
             );
         }
     }
+    // By which day a review will be decided depends on today.
+    let without_day = |line: &str| match line.split_once("    by ") {
+        Some((before, _)) if line.starts_with("Contoso School") => format!("{before}    by …\n"),
+        _ => format!("{line}\n"),
+    };
+    let printed: String = printed.lines().map(without_day).collect();
     let folder = desk.folder.path().display().to_string();
     insta::assert_snapshot!(same_every_time(&printed.replace(&folder, "/a/folder")));
 }
