@@ -104,6 +104,8 @@ fn a_confirmation_that_comes_too_early_does_not_count() {
     let steps = compare(&states, &Snapshot::default(), &ctx_at(at(130), Some(at(129))));
     let change = steps[0].1.as_ref().expect("the second confirmation");
     assert_eq!((change.event, change.last_seen_before_at), (EventType::Vanished, Some(at(0))));
+    let state = &steps[0].0;
+    assert_eq!((&state.entry, &state.pending, state.since), (&None, &None, at(130)));
 }
 
 /// Two minutes until the first confirmation, and an hour until the second.

@@ -105,6 +105,11 @@ fn of_several_routes_to_an_endpoint_the_earliest_counts_and_all_are_named() {
         assert_eq!(targets.len(), 1);
         assert_eq!((targets[0].due_at(at("12:00")), &targets[0].why), (at("12:05"), &why));
     }
+    // Of two that are due at once, the first.
+    let by_event = Route { group_by: vec![GroupBy::Event], ..fast.clone() };
+    let both = routes(vec![by_event, fast.clone()]);
+    let group = targets(&both, &event(EventType::Denied), None).remove(0).group.unwrap();
+    assert!(group.contains("vetting.denied"), "{group}");
     // Of two that are due at once, the one without quiet hours: they could begin meanwhile.
     let night = Route { quiet: Some(quiet("18:00-07:00")), ..fast.clone() };
     for order in [vec![night.clone(), fast.clone()], vec![fast, night.clone()]] {
