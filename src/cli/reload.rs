@@ -38,8 +38,8 @@ pub(super) async fn reload(context: &Context) -> Result<Exit, Failure> {
     }
 }
 
-/// A host that stands by has nothing to reload: it reads its configuration when it leads. What matters until then is whether
-/// it can.
+/// A host that stands by has nothing to reload: it reads its configuration again and again, which takes effect when it leads.
+/// What matters until then is whether it could.
 fn of_standby(context: &Context, host: &HostState) -> Result<Exit, Failure> {
     let newer = newer_than_loaded();
     let config = context.config()?;

@@ -14,7 +14,7 @@ use super::section::{join, quote_key};
 /// Sections whose values may be shown: they hold times and numbers only.
 const HARMLESS: [&str; 7] = ["schedule", "overdue", "retry", "retention", "summary", "backup", "web"];
 
-/// Sections that hosts of a pair have different ones of.
+/// Sections that differ between the hosts of a pair.
 const OWN: [&str; 4] = ["standby", "database", "web", "backup"];
 
 type Digest = [u8; 32];
