@@ -575,4 +575,5 @@ select p.name as partner,
        strftime('%Y-%m-%dT%H:%M:%fZ', c.muted_until / 1000.0, 'unixepoch') as muted_until
 from customer c
 join partner p on p.id = c.partner
-where c.removed_at is null;
+-- The plus keeps SQLite from reading all customers by an index of those that were not removed, which takes ten times as long.
+where +c.removed_at is null;

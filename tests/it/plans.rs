@@ -68,3 +68,23 @@ async fn no_query_reads_a_whole_table_that_grows() {
     assert!(queries > 100, "{queries}");
     assert!(found.is_empty(), "{} queries:\n{}", found.len(), found.into_iter().collect::<Vec<_>>().join("\n\n"));
 }
+
+/// To read every row by an index that does not hold the columns takes ten times as long as to read the table.
+#[tokio::test]
+async fn no_documented_query_but_for_sums_reads_a_whole_table_row_by_row_through_an_index() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vetwatch.db");
+    Store::open(&path).await.unwrap().close().await;
+    let pool = sqlx::sqlite::SqlitePool::connect(&format!("sqlite://{}", path.display())).await.unwrap();
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/database.md")).unwrap();
+    let blocks = page.split("```sql\n").skip(1).map(|block| block.split("```").next().unwrap());
+    let queries: Vec<_> = blocks.filter(|sql| sql.starts_with("select") && !sql.contains("group by")).collect();
+    assert!(queries.len() >= 5, "{}", queries.len());
+    for sql in queries {
+        let plan = sqlx::query(AssertSqlSafe(format!("explain query plan {sql}"))).fetch_all(&pool).await.unwrap();
+        for step in plan.iter().map(|row| row.get::<String, _>("detail")) {
+            let reads_by_index = step.starts_with("SCAN ") && step.contains("USING INDEX");
+            assert!(!reads_by_index, "{step}\n{sql}");
+        }
+    }
+}
