@@ -97,7 +97,7 @@ def sizes(bench: Bench) -> list[Figure]:
             for what, usage in (("new", vetwatch.poll_all(count)), ("unchanged", vetwatch.poll_all(count))):
                 size = vetwatch.database.stat().st_size
                 cost = f"{number(usage.cpu / count * 1000)} ms CPU, {number(usage.written / count)} bytes written each"
-                held = f"{number(usage.peak)} MB at most, file {number(size / count)} bytes a customer"
+                held = f"file {number(size / count)} bytes a customer"
                 figures.append(
                     Figure(f"{count:,} customers, all {what}", "s", [usage.wall], beside=f"{cost}; {held}")
                 )

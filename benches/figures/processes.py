@@ -17,11 +17,11 @@ class Failed(Exception):
 
 @dataclass
 class Usage:
-    """Of an ended child: seconds from just before its start until it was reaped, MB of memory at most, bytes written."""
+    """Of an ended child: seconds from just before its start until it was reaped, bytes written. No memory: the kernel counts that of
+    this process, from which it was forked."""
 
     wall: float
     cpu: float
-    peak: float
     written: int
 
 
@@ -45,7 +45,7 @@ def timed(
     code = os.waitstatus_to_exitcode(status)
     if code not in codes:
         raise Failed(f"{command[0]} ended with {code}:\n{tail(log)}\n{tail(complaints)}")
-    return Usage(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024 / 1e6, usage.ru_oublock * 512)
+    return Usage(wall, usage.ru_utime + usage.ru_stime, usage.ru_oublock * 512)
 
 
 def _wait4(child: subprocess.Popen[bytes], deadline: float):
