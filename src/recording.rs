@@ -26,14 +26,13 @@ pub(crate) const WATCH_BUSINESS_DAYS: u32 = 10;
 /// How long after that a customer stays in the settled class.
 const SETTLED_FOR: Duration = Duration::from_hours(24 * 90);
 
-/// The outcome of recording one response.
+/// The outcome of recording one response. Nothing changed, too, if the response is older than the recorded one, or the customer was
+/// removed meanwhile.
 #[derive(Debug, Default)]
 pub struct Recorded {
     pub changes: Vec<(Change, EventType)>,
     /// Deliveries enqueued.
     pub queued: usize,
-    /// Nothing was recorded: the response is older than the recorded one, or the customer was removed meanwhile.
-    pub stale: bool,
 }
 
 /// Records responses about the customers of a partner.
@@ -67,7 +66,7 @@ impl Recorder<'_> {
         for response in responses {
             let customer = customers.remove(&response.customer).filter(|customer| !is_stale(customer, response.answer));
             let Some(customer) = customer else {
-                recorded.push(Recorded { stale: true, ..Recorded::default() });
+                recorded.push(Recorded::default());
                 continue;
             };
             let before = states.remove(&customer.row).unwrap_or_default();

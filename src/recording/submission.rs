@@ -47,7 +47,7 @@ impl Recorder<'_> {
         let Self { store, partner, routes, intervals, .. } = *self;
         let mut tx = store.begin().await?;
         let Some(customer) = tx.customer(expected.customer).await? else {
-            return Ok(Recorded { stale: true, ..Recorded::default() });
+            return Ok(Recorded::default());
         };
         expect_first_response(&mut tx, customer.row, qualification, now).await?;
         let mut recorded = Recorded::default();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::FutureExt as _;
 use vetwatch::sandbox::{Fault, FaultRule, Kind};
 use vetwatch::time::Clock;
 
@@ -299,4 +300,20 @@ async fn a_failure_in_between_takes_nobody_out_of_the_second_look_or_the_review(
     }
     world.deliver().await;
     assert_eq!(world.webhooks(), ["vetting.vanished Contoso School -"]);
+}
+
+#[tokio::test]
+async fn what_is_recorded_wakes_the_dispatchers_and_what_is_unchanged_does_not() {
+    let mut world = World::new().await;
+    let id = world.in_review("Contoso School").await;
+    let was_woken = |world: &World| {
+        let poller = &world.parts.partners[0].poller;
+        poller.outbox.iter().map(|notify| notify.notified().now_or_never().is_some()).collect::<Vec<_>>()
+    };
+    let _ = was_woken(&world); // of the submission
+    world.poll_later().await;
+    assert_eq!(was_woken(&world), [false, false]);
+    world.sandbox.deny(&id, "Not an Education Customer").unwrap();
+    world.poll_later().await;
+    assert_eq!(was_woken(&world), [true, true]);
 }

@@ -62,9 +62,12 @@ async fn who_is_missing_for_a_day_is_told_once_if_in_review_asked_seldom_and_sti
         world.webhooks(),
         ["monitor.customers_departed - -", "vetting.denied Contoso School Not an Academic Domain"]
     );
+    let asked = world.sandbox.count_of(&school);
+    days(&world, 14).await;
+    assert!((1..=3).contains(&(world.sandbox.count_of(&school) - asked)), "once a week, even after a denial");
 
     // After 90 days it is not polled any more; others are unaffected.
-    days(&world, 60).await;
+    days(&world, 46).await;
     let asked = world.sandbox.count_of(&school);
     days(&world, 20).await;
     assert_eq!(world.sandbox.count_of(&school), asked);
