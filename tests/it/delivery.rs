@@ -2,6 +2,7 @@
 
 use vetwatch::sandbox::smtp_server::{MailRule, SmtpAction, Stage};
 use vetwatch::sandbox::webhook_receiver::{Signature, WebhookAction};
+use vetwatch::store::Claim;
 use vetwatch::store::redrive::Redrive;
 use vetwatch::time::Clock;
 
@@ -265,4 +266,40 @@ async fn a_clock_that_was_set_back_puts_no_message_out_of_reach() {
     world.pass(hours(2));
     world.deliver().await;
     assert_eq!(world.rows("select state from v_deliveries where endpoint = 'crm'").await, ["delivered"]);
+}
+
+#[tokio::test]
+async fn a_delivery_whose_attempt_is_open_is_left_alone_when_it_seems_due_and_those_behind_it_are_not() {
+    let mut world = World::new().await;
+    verdicts(&mut world, 2).await;
+    let of_crm = "select sequence from delivery where endpoint = 'crm' order by sequence";
+    let sequences: Vec<i64> = world.rows(of_crm).await.iter().map(|row| row.parse().unwrap()).collect();
+    let next_attempts = "select next_attempt_at from delivery where endpoint = 'crm' order by sequence";
+    let (now, lease) = (world.clock.now(), minutes(5));
+    let claim = async |in_flight: &[i64]| {
+        let claim = Claim {
+            endpoint: "crm",
+            format: "webhook",
+            settings: "",
+            zone: chrono_tz::Tz::UTC,
+            public_url: None,
+            now,
+            lease,
+            in_flight,
+        };
+        let mut tx = world.store.begin().await.unwrap();
+        let claimed = tx.claim_due(claim, |_, _| None, |_| "{}".to_owned().into()).await.unwrap();
+        tx.commit().await.unwrap();
+        claimed.map(|claimed| claimed.sequence)
+    };
+    assert_eq!(claim(&sequences[..1]).await, Some(sequences[1]));
+    let leased = now.after(lease).as_millis().to_string();
+    assert_eq!(world.rows(next_attempts).await, [leased.as_str(), leased.as_str()]);
+    assert_eq!(claim(&[]).await, None, "both are leased");
+
+    // The endpoint backs off, and its probe is due: one that is open is no probe.
+    let due = format!("update delivery set next_attempt_at = {} where endpoint = 'crm'", now.as_millis());
+    world.execute(&due).await;
+    world.execute("update endpoint set closed_since = 1, probe_at = 1 where name = 'crm'").await;
+    assert_eq!(claim(&sequences).await, None);
 }
