@@ -302,4 +302,11 @@ async fn a_delivery_whose_attempt_is_open_is_left_alone_when_it_seems_due_and_th
     world.execute(&due).await;
     world.execute("update endpoint set closed_since = 1, probe_at = 1 where name = 'crm'").await;
     assert_eq!(claim(&sequences).await, None);
+    world.execute(&format!("update endpoint set probe_at = {} where name = 'crm'", now.as_millis() + 1)).await;
+    assert_eq!(claim(&[]).await, None, "the probe is not due");
+    world.execute("update endpoint set closed_since = null, probe_at = null, paused_at = 1 where name = 'crm'").await;
+    assert_eq!(claim(&[]).await, None, "a person paused it");
+    world.execute("update endpoint set paused_at = null where name = 'crm'").await;
+    world.execute(&due).await;
+    assert_eq!(claim(&[]).await, Some(sequences[0]));
 }
