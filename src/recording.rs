@@ -26,8 +26,8 @@ pub(crate) const WATCH_BUSINESS_DAYS: u32 = 10;
 /// How long after that a customer stays in the settled class.
 const SETTLED_FOR: Duration = Duration::from_hours(24 * 90);
 
-/// The outcome of recording one response. Nothing changed, too, if the response is older than the recorded one, or the customer was
-/// removed meanwhile.
+/// The outcome of recording one response. The default if nothing was recorded: the response is older than the recorded one,
+/// or the customer was removed meanwhile.
 #[derive(Debug, Default)]
 pub struct Recorded {
     pub changes: Vec<(Change, EventType)>,
