@@ -107,7 +107,7 @@ def sizes(bench: Bench) -> list[Figure]:
 def memory(bench: Bench) -> list[Figure]:
     """The daemon's resident memory after it has synced and polled all customers."""
     figures = []
-    sizes = [(5_000, 20, bench.times(3, 1)), (bench.times(100_000, 10_000), 40, 1)]
+    sizes = [(500, None, 1), (5_000, 20, bench.times(3, 1)), (bench.times(100_000, 10_000), 40, 1)]
     if not bench.quick:
         sizes.append((1_000_000, 200, 1))
     for count, most, times in sizes:
