@@ -15,15 +15,51 @@ const INTERVALS: Intervals = Intervals {
     log_is_read: false,
 };
 
+fn seconds(count: i64) -> Timestamp {
+    Timestamp::from_millis(NOW.as_millis() + count * 1000)
+}
+
+fn entry(status: &str) -> Entry {
+    Entry {
+        qualification: "Education".to_owned(),
+        vetting_status: Some(status.to_owned()),
+        vetting_reason: None,
+        created_at: None,
+    }
+}
+
+fn state_of(status: Option<&str>) -> QualificationState {
+    QualificationState {
+        qualification: "Education".to_owned(),
+        entry: status.map(entry),
+        since: NOW,
+        review: Review::default(),
+        last_notified: None,
+        pending: None,
+    }
+}
+
+fn change(event: EventType, to: &str) -> Change {
+    Change {
+        event,
+        qualification: "Education".to_owned(),
+        from: None,
+        to: Some(to.to_owned()),
+        reason: None,
+        created_at: None,
+        previous_reason: None,
+        previous_created_at: None,
+        review: Review { created_at: Some(NOW), ..Review::default() },
+        last_seen_before_at: None,
+        first_seen: false,
+    }
+}
+
 fn state() -> impl Strategy<Value = QualificationState> {
     let status = prop::option::of(prop::sample::select(vec!["InReview", "Approved", "Denied", "Expired", ""]));
     (status, prop::option::of(0_u64..3600)).prop_map(|(status, missing)| {
-        let entry = status.map(|status| Entry {
-            qualification: "Education".to_owned(),
-            vetting_status: (!status.is_empty()).then(|| status.to_owned()),
-            vetting_reason: None,
-            created_at: None,
-        });
+        let entry = status
+            .map(|status| Entry { vetting_status: (!status.is_empty()).then(|| status.to_owned()), ..entry(status) });
         let at = missing.filter(|_| entry.is_some()).map(|ago| NOW.before(Duration::from_secs(ago)));
         let pending = Pending {
             shows: None,
@@ -34,12 +70,9 @@ fn state() -> impl Strategy<Value = QualificationState> {
             until: NOW,
         };
         QualificationState {
-            qualification: "Education".to_owned(),
-            since: NOW,
-            review: Review::default(),
-            last_notified: None,
             pending: at.map(|since| Pending { since, last_confirmed_at: since, until: since, ..pending.clone() }),
             entry,
+            ..state_of(None)
         }
     })
 }
@@ -100,21 +133,7 @@ proptest! {
             Some(_) => EventType::Denied,
             None => EventType::Vanished,
         };
-        let entry = entry.map(|status| Entry {
-            qualification: "Education".to_owned(),
-            vetting_status: Some(status.to_owned()),
-            vetting_reason: None,
-            created_at: None,
-        });
-        let state = QualificationState {
-            qualification: "Education".to_owned(), entry, since: now, review: Review::default(), last_notified: None, pending: None,
-        };
-        let change = Change {
-            event, qualification: "Education".to_owned(), from: None, to: None, reason: None, created_at: None,
-            previous_reason: None, previous_created_at: None, review: Review::default(), last_seen_before_at: None,
-            first_seen: false,
-        };
-        let steps = [(state, Some(change))];
+        let steps = [(state_of(entry), Some(change(event, entry.unwrap_or_default())))];
         let before = customer(Some(now.after(Duration::from_hours(1))), PollClass::InReview);
         let until = watch_closely_until(&before, &steps, &Calendar::default(), now);
         let holidays = (1..=3).map(|day| now.after(Duration::from_hours(24 * day)).to_utc().date_naive()).collect();
@@ -127,46 +146,6 @@ proptest! {
             // Of three days in a row at least one is worked, unless it is a holiday.
             prop_assert!(later > Some(until));
         }
-    }
-}
-
-fn seconds(count: i64) -> Timestamp {
-    Timestamp::from_millis(NOW.as_millis() + count * 1000)
-}
-
-fn entry(status: &str) -> Entry {
-    Entry {
-        qualification: "Education".to_owned(),
-        vetting_status: Some(status.to_owned()),
-        vetting_reason: None,
-        created_at: None,
-    }
-}
-
-fn state_of(status: Option<&str>) -> QualificationState {
-    QualificationState {
-        qualification: "Education".to_owned(),
-        entry: status.map(entry),
-        since: NOW,
-        review: Review::default(),
-        last_notified: None,
-        pending: None,
-    }
-}
-
-fn change(event: EventType, to: &str) -> Change {
-    Change {
-        event,
-        qualification: "Education".to_owned(),
-        from: None,
-        to: Some(to.to_owned()),
-        reason: None,
-        created_at: None,
-        previous_reason: None,
-        previous_created_at: None,
-        review: Review { created_at: Some(NOW), ..Review::default() },
-        last_seen_before_at: None,
-        first_seen: false,
     }
 }
 
