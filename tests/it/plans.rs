@@ -5,7 +5,9 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
+use sqlx::sqlite::SqlitePool;
 use sqlx::{AssertSqlSafe, Row as _};
+use tempfile::TempDir;
 use vetwatch::store::Store;
 
 /// The tables that grow with the customers and the years.
@@ -46,20 +48,30 @@ fn squeezed(sql: &str) -> String {
     sql.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-#[tokio::test]
-async fn no_query_reads_a_whole_table_that_grows() {
+async fn empty_database() -> (TempDir, SqlitePool) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("vetwatch.db");
     Store::open(&path).await.unwrap().close().await;
-    let pool = sqlx::sqlite::SqlitePool::connect(&format!("sqlite://{}", path.display())).await.unwrap();
+    let pool = SqlitePool::connect(&format!("sqlite://{}", path.display())).await.unwrap();
+    (folder, pool)
+}
+
+/// The steps of a query's plan.
+async fn plan(pool: &SqlitePool, sql: &str) -> Vec<String> {
+    let rows = sqlx::query(AssertSqlSafe(format!("explain query plan {sql}"))).fetch_all(pool).await.unwrap();
+    rows.iter().map(|row| row.get("detail")).collect()
+}
+
+#[tokio::test]
+async fn no_query_reads_a_whole_table_that_grows() {
+    let (_folder, pool) = empty_database().await;
     let mut found = BTreeSet::new();
     let mut queries = 0;
     for entry in fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".sqlx")).unwrap() {
         let query: Value = serde_json::from_str(&fs::read_to_string(entry.unwrap().path()).unwrap()).unwrap();
         let sql = query["query"].as_str().unwrap();
         queries += 1;
-        let plan = sqlx::query(AssertSqlSafe(format!("explain query plan {sql}"))).fetch_all(&pool).await.unwrap();
-        let plan: Vec<String> = plan.iter().map(|row| row.get("detail")).collect();
+        let plan = plan(&pool, sql).await;
         let scans = scans(sql, &plan);
         if !scans.is_empty() && !ALLOWED.iter().any(|(part, _)| squeezed(sql).contains(&squeezed(part))) {
             found.insert(format!("{scans:?}\n{sql}\n{}", plan.join("\n")));
@@ -72,17 +84,13 @@ async fn no_query_reads_a_whole_table_that_grows() {
 /// To read every row by an index that does not hold the columns takes ten times as long as to read the table.
 #[tokio::test]
 async fn no_documented_query_but_for_sums_reads_a_whole_table_row_by_row_through_an_index() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("vetwatch.db");
-    Store::open(&path).await.unwrap().close().await;
-    let pool = sqlx::sqlite::SqlitePool::connect(&format!("sqlite://{}", path.display())).await.unwrap();
+    let (_folder, pool) = empty_database().await;
     let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/database.md")).unwrap();
     let blocks = page.split("```sql\n").skip(1).map(|block| block.split("```").next().unwrap());
     let queries: Vec<_> = blocks.filter(|sql| sql.starts_with("select") && !sql.contains("group by")).collect();
     assert!(queries.len() >= 5, "{}", queries.len());
     for sql in queries {
-        let plan = sqlx::query(AssertSqlSafe(format!("explain query plan {sql}"))).fetch_all(&pool).await.unwrap();
-        for step in plan.iter().map(|row| row.get::<String, _>("detail")) {
+        for step in plan(&pool, sql).await {
             let reads_by_index = step.starts_with("SCAN ") && step.contains("USING INDEX");
             assert!(!reads_by_index, "{step}\n{sql}");
         }
