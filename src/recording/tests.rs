@@ -196,7 +196,7 @@ fn an_event_names_the_date_of_an_entry_only_if_another_took_its_place() {
 
 #[test]
 fn a_customer_is_watched_closely_until_an_entry_arrives_and_is_forgotten_ninety_days_later() {
-    let settled_for = i64::try_from(SETTLED_FOR.as_secs()).unwrap();
+    let settled_for = 90 * 86_400; // in seconds
     let after = |until: i64, steps: &[(QualificationState, Option<Change>)]| {
         let customer = customer(Some(seconds(until)), PollClass::InReview);
         watch_closely_until(&customer, steps, &Calendar::default(), NOW)
@@ -221,7 +221,7 @@ fn a_customer_is_watched_closely_until_an_entry_arrives_and_is_forgotten_ninety_
 
 #[test]
 fn the_end_of_a_watch_window_changes_the_class_at_that_time() {
-    let settled_for = i64::try_from(SETTLED_FOR.as_secs()).unwrap();
+    let settled_for = 90 * 86_400; // in seconds
     let expired = |until: i64, class| watch_window_expired(Some(seconds(until)), class, NOW);
     assert!(!watch_window_expired(None, PollClass::InReview, NOW));
     assert_eq!([1, 0, -1].map(|until| expired(until, PollClass::InReview)), [false, true, true]);
