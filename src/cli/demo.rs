@@ -73,16 +73,19 @@ pub(super) async fn demo(context: &Context, args: Args) -> Result<Exit, Failure>
         controls: Controls::default(),
     };
     let played = run.play(&mut stage, &mut signals, began, deadline).await;
+    let counted = match played {
+        Ok(interrupted) => run.count(&mut stage, &mut signals).await.map(|summary| (summary, interrupted)),
+        Err(failure) => Err(failure),
+    };
     if let Some(screen) = run.screen.take() {
         // The terminal is as before from here on.
         context.out.write(&screen.end())?;
     }
-    let interrupted = played?;
-    let summary = run.tally.summary(&stage.pending().await?);
+    let (summary, interrupted) = counted?;
     run.show.summary(&summary, &stage, context.now())?;
     tokio::select! {
         ended = stage.end() => ended?,
-        // A second signal drops the rest, the folder included.
+        // Another signal drops the rest, the folder included.
         () = signals.end() => {}
     }
     judge(&summary, interrupted)
@@ -206,6 +209,13 @@ impl Run<'_> {
             }
             self.draw(stage).await?;
         }
+    }
+
+    /// Ends the daemon and counts: while it runs, a message that is neither pending nor seen may be on its way.
+    async fn count(&mut self, stage: &mut Stage, signals: &mut Signals) -> Result<Summary, Failure> {
+        stage.end_daemon(signals).await?;
+        self.observe(stage).await?;
+        Ok(self.tally.summary(&stage.deliveries().await?))
     }
 
     async fn draw(&mut self, stage: &Stage) -> Result<(), Failure> {

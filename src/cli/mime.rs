@@ -28,11 +28,6 @@ impl DecodedMail {
             text: text.trim_end().to_owned(),
         }
     }
-
-    /// The ids of its events.
-    pub(super) fn events(&self) -> impl Iterator<Item = &str> {
-        self.text.lines().filter_map(|line| line.strip_prefix("Event: "))
-    }
 }
 
 /// The HTML part, if there is one.
@@ -58,7 +53,6 @@ mod tests {
         assert_eq!(mail.id, "0193-a");
         assert_eq!(mail.subject, "Denied: École Zürich – Education (Not an Education Customer)");
         assert_eq!(mail.text, "A – bc\n\nEvent: e-1");
-        assert_eq!(mail.events().collect::<Vec<_>>(), ["e-1"]);
         assert_eq!(html(raw).unwrap().trim_end(), "<p>no</p>");
     }
 

@@ -175,6 +175,60 @@ fn a_demo_without_end_ends_cleanly_when_told_to() {
     }
 }
 
+#[tokio::test]
+async fn a_flood_of_verdicts_is_gathered_and_none_of_them_counts_as_lost() {
+    crate::world::tls();
+    let folder = tempfile::tempdir().unwrap();
+    let start = || Running::start(&mut demo(folder.path(), &["--json"]));
+    // The first ends while it gathers, the second once the digest has arrived.
+    for (last, (running, mut out)) in [("vetwatch", start()), ("mail", start())] {
+        let mut until = |ends: &dyn Fn(&Value) -> bool| loop {
+            let mut line = String::new();
+            assert!(out.read_line(&mut line).unwrap() > 0, "it ended by itself");
+            let value: Value = serde_json::from_str(&line).unwrap();
+            if ends(&value) {
+                return value;
+            }
+        };
+        let stage = until(&|line| line["kind"] == "stage");
+        until(&|line| line["kind"] == "baseline");
+        decide_twelve_at_once(stage["partner_center"].as_str().unwrap()).await;
+        until(&|line| {
+            let digest = line["mail"]["kind"] == "vetting.digest";
+            let gathers = line["text"].as_str().is_some_and(|text| text.starts_with("eleven verdicts within a minute"));
+            line["kind"] == last && (digest || gathers)
+        });
+        running.tell(Signal::SIGINT);
+        let summary = until(&|line| line["kind"] == "summary");
+        assert_eq!(summary["lost"], 0, "{summary}");
+        assert!(last == "mail" || summary["waiting"].as_u64() >= Some(3), "{summary}");
+        assert_eq!(running.code(), Some(0));
+    }
+    assert!(is_empty(folder.path()));
+}
+
+/// Adds customers in review to a simulated Partner Center, and approves them once they were polled.
+async fn decide_twelve_at_once(api: &str) {
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let ids: Vec<String> = (0..12).map(|_| uuid::Uuid::new_v4().to_string()).collect();
+    let ask = async |request: reqwest::RequestBuilder| {
+        let answer = request.send().await.unwrap();
+        assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
+    };
+    for id in &ids {
+        let customer = serde_json::json!({"id": id, "name": format!("School {id}"), "domain": format!("{id}.example")});
+        ask(http.post(format!("{api}control/customers")).json(&customer)).await;
+        ask(http.post(format!("{api}control/customers/{id}/submit"))).await;
+    }
+    for id in &ids {
+        // The second poll follows the first one's record.
+        ask(http.get(format!("{api}control/wait?customer={id}&nth=2&wait=20s"))).await;
+    }
+    for id in &ids {
+        ask(http.post(format!("{api}control/customers/{id}/approve"))).await;
+    }
+}
+
 #[test]
 fn a_demo_whose_reader_goes_away_ends() {
     let folder = tempfile::tempdir().unwrap();

@@ -20,7 +20,7 @@ use super::pages::Pages;
 use crate::cli::failure::error_chain;
 use crate::cli::{Exit, Failure, run};
 use crate::config::{Config, CredentialDirs};
-use crate::daemon as real;
+use crate::daemon::{self as real, Signals};
 use crate::sandbox::smtp_server::SmtpServer;
 use crate::sandbox::webhook_receiver::{Receiver, WebhookAction};
 use crate::sandbox::{Options, Sandbox};
@@ -35,7 +35,8 @@ pub(super) const CHATS: [(&str, &str, &str); 2] =
     [("sales-teams", "Teams", "/teams"), ("sales-slack", "Slack", "/slack")];
 pub(super) const RECIPIENT: &str = "education-sales@adatum.example";
 
-/// The running environment. Dropping it ends everything and removes the folder; [`Stage::end`] does so in order.
+/// The running environment. Dropping it ends everything and removes the folder; [`Stage::end_daemon`] and [`Stage::end`] do
+/// so in order.
 pub(super) struct Stage {
     pub(super) daemon: Daemon,
     pub(super) sandbox: Sandbox,
@@ -171,6 +172,23 @@ impl Stage {
         self.temporary.is_none().then_some(&*self.folder)
     }
 
+    /// Ends the daemon in order, or at once on a signal. Then nothing changes any more, and can be counted.
+    pub(super) async fn end_daemon(&mut self, signals: &mut Signals) -> Result<(), Failure> {
+        // Closed meanwhile, so that the daemon can leave a single file.
+        self.store.close().await;
+        tokio::select! {
+            () = self.daemon.end() => {}
+            () = signals.end() => self.daemon.kill(),
+        }
+        self.store = Store::open_to_read(&self.database).await?;
+        Ok(())
+    }
+
+    /// All messages.
+    pub(super) async fn deliveries(&self) -> Result<Vec<DeliveryRow>, store::Error> {
+        self.store.deliveries(DeliveryFilter::default()).await
+    }
+
     /// Messages that are still pending.
     pub(super) async fn pending(&self) -> Result<Vec<DeliveryRow>, store::Error> {
         self.store.deliveries(DeliveryFilter { state: Some("pending"), ..DeliveryFilter::default() }).await
@@ -201,11 +219,9 @@ impl Stage {
         Ok(was_down)
     }
 
-    /// Ends the daemon, then its peers; work in progress may finish. Removes the folder unless it is kept.
-    pub(super) async fn end(mut self) -> Result<(), Failure> {
-        // First, so that the daemon can leave a single file.
+    /// Ends the peers. Removes the folder unless it is kept.
+    pub(super) async fn end(self) -> Result<(), Failure> {
         self.store.close().await;
-        self.daemon.end().await;
         self.sandbox.shutdown().await;
         // The ports cannot be reserved any longer, and are not needed.
         let _ = self.mail.stop().await;

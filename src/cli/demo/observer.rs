@@ -10,7 +10,8 @@ use crate::cli::mime::DecodedMail;
 use crate::cli::time_args::instant;
 use crate::sandbox::webhook_receiver::{Receiver, WebhookRequest};
 use crate::store;
-use crate::store::reports::{DeliveryFilter, DeliveryRow, TransitionFilter, TransitionRow};
+use crate::store::reports::{DeliveryRow, TransitionFilter, TransitionRow};
+use crate::text::short_duration;
 use crate::time::Timestamp;
 
 #[derive(Debug)]
@@ -33,8 +34,14 @@ pub(super) enum DemoEventKind {
     Transition(Box<TransitionRow>),
     /// A message that could not be delivered yet; once per message.
     Waits(Box<DeliveryRow>),
-    /// The mail, its number of attempts, and its age.
-    Mail(DecodedMail, i64, Duration),
+    Mail {
+        mail: DecodedMail,
+        /// The ids of its events: the text of a large digest does not name them.
+        events: Vec<String>,
+        attempts: i64,
+        /// From its creation to its arrival.
+        waited: Duration,
+    },
     Webhook(Box<WebhookRequest>),
     /// With the service's name.
     Card(&'static str, Box<WebhookRequest>),
@@ -51,30 +58,39 @@ pub(super) struct Watch {
     hooks: usize,
     cards: usize,
     waiting: HashSet<String>,
+    /// The end of the last flood that was told.
+    gathers_until: Timestamp,
 }
 
 impl Watch {
     pub(super) fn from(now: Timestamp) -> Self {
-        Self { since: now, transition: 0, mails: 0, hooks: 0, cards: 0, waiting: HashSet::new() }
+        Self { since: now, transition: 0, mails: 0, hooks: 0, cards: 0, waiting: HashSet::new(), gathers_until: now }
     }
 
     /// Returns new events, oldest first.
     pub(super) async fn poll(&mut self, stage: &Stage, now: Timestamp) -> Result<Vec<DemoEvent>, store::Error> {
         // Deliveries are read before transitions, so that no message is seen before its transition.
         let mut events: Vec<_> = self.posts(stage).collect();
-        for mail in stage.mail.mails().into_iter().skip(self.mails).take_while(|mail| mail.acknowledged) {
+        for mail in stage.mail.mails().into_iter().skip(self.mails) {
             self.mails += 1;
             let decoded = DecodedMail::read(&mail.text());
-            let filter = DeliveryFilter { id: Some(&decoded.id), ..DeliveryFilter::default() };
-            let row = stage.store.deliveries(filter).await?.pop();
-            let queued = row.as_ref().and_then(|row| instant(&row.created_at)).unwrap_or(mail.received_at);
-            let waited = mail.received_at.since(queued);
-            let attempts = row.map_or(1, |row| row.attempts);
+            let detail = stage.store.delivery(&decoded.id).await?;
+            let (row, told) = detail.map(|it| (it.delivery, it.events_told)).unzip();
+            let created = row.as_ref().and_then(|row| instant(&row.created_at)).unwrap_or(mail.received_at);
+            let what = DemoEventKind::Mail {
+                mail: decoded.clone(),
+                events: told.into_iter().flatten().map(|event| event.event_id).collect(),
+                attempts: row.map_or(1, |row| row.attempts),
+                waited: mail.received_at.since(created),
+            };
             let at = mail.received_at;
-            let number = Some(stage.inbox.add(Arrival::Mail { mail, decoded: decoded.clone() }));
-            events.push(DemoEvent { at, what: DemoEventKind::Mail(decoded, attempts, waited), number });
+            let number = Some(stage.inbox.add(Arrival::Mail { mail, decoded }));
+            events.push(DemoEvent { at, what, number });
         }
         for row in stage.pending().await? {
+            if let Some(text) = self.gathers(&row) {
+                events.push(DemoEvent { at: now, what: DemoEventKind::Vetwatch(text), number: None });
+            }
             if row.last_error.is_some() && self.waiting.insert(row.delivery_id.clone()) {
                 events.push(DemoEvent { at: now, what: DemoEventKind::Waits(Box::new(row)), number: None });
             }
@@ -88,6 +104,18 @@ impl Watch {
         }
         events.sort_by_key(|event| event.at);
         Ok(events)
+    }
+
+    /// Tells once for each flood why a message is not sent at once.
+    fn gathers(&mut self, row: &DeliveryRow) -> Option<String> {
+        let (created, due) = (instant(&row.created_at)?, instant(row.next_attempt_at.as_deref()?)?);
+        let wait = due.since(created);
+        if row.attempts > 0 || wait == Duration::ZERO || created < self.gathers_until {
+            return None;
+        }
+        self.gathers_until = due;
+        let wait = short_duration(wait);
+        Some(format!("eleven verdicts within a minute: mail and chats get what comes for {wait} in one message"))
     }
 
     /// What the receivers of webhooks and cards have answered.

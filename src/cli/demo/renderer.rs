@@ -119,7 +119,7 @@ impl<'c> Show<'c> {
         let (who, what) = line(self.out.style, &happening.what);
         self.line(at, who, &what)?;
         match &happening.what {
-            DemoEventKind::Mail(decoded, ..) => {
+            DemoEventKind::Mail { mail: decoded, .. } => {
                 let kind = [EventType::Approved, EventType::Denied].map(EventType::as_str);
                 let kind = kind.into_iter().find(|kind| *kind == decoded.kind);
                 if kind.is_some_and(|kind| self.mails_shown.insert(kind)) {
@@ -204,7 +204,7 @@ fn object(what: &DemoEventKind) -> (&'static str, Value) {
         DemoEventKind::Daemon(text) => ("daemon", json!({"text": text})),
         DemoEventKind::Transition(row) => ("transition", json!({"transition": row})),
         DemoEventKind::Waits(row) => ("waits", json!({"delivery": row})),
-        DemoEventKind::Mail(decoded, attempts, waited) => {
+        DemoEventKind::Mail { mail: decoded, attempts, waited, .. } => {
             ("mail", json!({"mail": decoded, "attempts": attempts, "waited_ms": milliseconds(*waited)}))
         }
         DemoEventKind::Webhook(hook) => {
@@ -226,7 +226,7 @@ pub(super) fn line(style: Style, what: &DemoEventKind) -> (&'static str, String)
         DemoEventKind::Waits(row) => {
             ("vetwatch", format!("cannot reach {}, keeps its message and tries again", row.endpoint))
         }
-        DemoEventKind::Mail(decoded, attempts, waited) => {
+        DemoEventKind::Mail { mail: decoded, attempts, waited, .. } => {
             let late = if *attempts > 1 {
                 style.faint(&format!("  (after {:.1} s)", waited.as_secs_f64()))
             } else {

@@ -49,8 +49,8 @@ const SCRIPT: &[(f64, Step)] = &[
     (0.97, Step::Revoke),
 ];
 
-/// From the start of a pass to that of the next, in passes.
-const NEXT_PASS: f64 = 1.25;
+/// From the start of a pass to that of the next, in passes: no flood of verdicts, which would be gathered.
+const NEXT_PASS: f64 = 1.5;
 
 #[derive(Debug, Clone)]
 struct Cast {
@@ -149,7 +149,7 @@ impl Story {
             DemoEventKind::Transition(row) if row.customer_id == player.id && row.to_status.as_deref() == *to => {
                 *to = None;
             }
-            DemoEventKind::Mail(decoded, ..) if decoded.text.contains(&player.id) => *mail = false,
+            DemoEventKind::Mail { mail: decoded, .. } if decoded.text.contains(&player.id) => *mail = false,
             DemoEventKind::Webhook(hook) if hook.json()["data"]["customer"]["id"] == player.id => *webhook = false,
             DemoEventKind::Waits(row) if row.endpoint == MAIL_ENDPOINT => *waits = false,
             _ => {}
@@ -341,4 +341,22 @@ fn resumed(stage: &Stage, since: u64) -> Option<Duration> {
         let mut pauses = questions.map(|record| record.at.since(refused));
         pauses.find(|pause| *pause >= PAUSE / 2)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::PASS;
+    use super::*;
+
+    #[test]
+    fn no_eleven_verdicts_fall_into_a_minute() {
+        let verdicts = |(_, step): &&(f64, Step)| {
+            matches!(step, Step::Approve | Step::Deny | Step::Outage | Step::ApproveAtLast | Step::Revoke)
+        };
+        let parts: Vec<_> = SCRIPT.iter().filter(verdicts).map(|(part, _)| *part).collect();
+        let passes = std::iter::successors(Some(0.0), |began| Some(began + NEXT_PASS)).take(PASSES_MAX);
+        let times: Vec<_> = passes.flat_map(|began| parts.iter().map(move |part| PASS.mul_f64(began + part))).collect();
+        assert_eq!(times.len(), 5 * PASSES_MAX);
+        assert!(times.windows(11).all(|eleven| eleven[10] > eleven[0] + Duration::from_mins(1)), "{times:?}");
+    }
 }

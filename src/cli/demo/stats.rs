@@ -24,6 +24,8 @@ pub(super) struct Tally {
     hooked: Arrived,
     /// Ids of messages that arrived, and how often.
     messages: BTreeMap<String, u64>,
+    /// The number of cards at each service.
+    cards: BTreeMap<&'static str, u64>,
 }
 
 type Arrived = BTreeMap<String, BTreeSet<String>>;
@@ -62,11 +64,11 @@ impl Tally {
                 }
                 *self.counted.transitions.entry(kind).or_default() += 1;
             }
-            DemoEventKind::Mail(mail, ..) => {
+            DemoEventKind::Mail { mail, events, .. } => {
                 self.counted.mails += 1;
                 self.arrived(&mail.id);
-                for event in mail.events() {
-                    self.mailed.entry(event.to_owned()).or_default().insert(mail.id.clone());
+                for event in events {
+                    self.mailed.entry(event.clone()).or_default().insert(mail.id.clone());
                 }
             }
             DemoEventKind::Webhook(hook) => {
@@ -82,7 +84,10 @@ impl Tally {
                     self.counted.signatures_not_verified += 1;
                 }
             }
-            DemoEventKind::Card(..) => self.counted.cards += 1,
+            DemoEventKind::Card(service, _) => {
+                self.counted.cards += 1;
+                *self.cards.entry(service).or_default() += 1;
+            }
             _ => {}
         }
     }
@@ -104,25 +109,32 @@ impl Tally {
         self.messages.get(message).copied().unwrap_or(0)
     }
 
-    /// The totals, given the pending messages.
-    pub(super) fn summary(&self, pending: &[DeliveryRow]) -> Summary {
-        let waiting = |endpoint: &str| pending.iter().filter(|row| row.endpoint == endpoint).count();
-        let missing = |arrived: &Arrived, endpoint: &str| {
-            let missing = self.sent.keys().filter(|id| !arrived.contains_key(*id)).count();
-            missing.saturating_sub(waiting(endpoint))
+    /// The totals, given all messages of a daemon that has ended. A message may tell several events.
+    pub(super) fn summary(&self, messages: &[DeliveryRow]) -> Summary {
+        let rows = |endpoint: &str, state: &str| -> Vec<_> {
+            messages.iter().filter(|row| row.endpoint == endpoint && row.state == state).collect()
         };
-        // A card names no id, so they are counted.
-        let cards = CHATS.iter().map(|(endpoint, ..)| self.sent.len().saturating_sub(waiting(endpoint))).sum::<usize>();
-        let cards = cards.saturating_sub(usize::try_from(self.counted.cards).unwrap_or(usize::MAX));
-        let lost = missing(&self.mailed, MAIL_ENDPOINT) + missing(&self.hooked, HOOK_ENDPOINT) + cards;
+        let events = |rows: &[&DeliveryRow]| rows.iter().map(|row| row.events.unsigned_abs()).sum::<u64>();
+        let missing = |arrived: &Arrived, endpoint: &str| {
+            let missing = self.sent.keys().filter(|id| !arrived.contains_key(*id)).count() as u64;
+            missing.saturating_sub(events(&rows(endpoint, "pending")))
+        };
+        // A card of several events does not name their ids, so cards are counted.
+        let cards = CHATS.iter().map(|(endpoint, service, _)| {
+            let (pending, delivered) = (rows(endpoint, "pending"), rows(endpoint, "delivered"));
+            let arrived = self.cards.get(service).copied().unwrap_or(0);
+            let enqueued = events(&pending) + events(&delivered);
+            (self.sent.len() as u64).saturating_sub(enqueued) + (delivered.len() as u64).saturating_sub(arrived)
+        });
+        let lost = missing(&self.mailed, MAIL_ENDPOINT) + missing(&self.hooked, HOOK_ENDPOINT) + cards.sum::<u64>();
         let two_ids = [&self.mailed, &self.hooked].map(|arrived| arrived.values().filter(|ids| ids.len() > 1).count());
         let delivered = |kind: EventType| {
             let arrived = |id: &&String| self.mailed.contains_key(*id) && self.hooked.contains_key(*id);
             self.sent.iter().filter(|(_, sent)| **sent == kind).map(|(id, _)| id).filter(arrived).count() as u64
         };
         Summary {
-            waiting: pending.len() as u64,
-            lost: lost as u64,
+            waiting: messages.iter().filter(|row| row.state == "pending").count() as u64,
+            lost,
             under_two_ids: two_ids.iter().sum::<usize>() as u64,
             approvals_delivered: delivered(EventType::Approved),
             denials_delivered: delivered(EventType::Denied),
@@ -163,24 +175,23 @@ mod tests {
         }))
     }
 
-    fn mail(id: &str, event: &str) -> DemoEventKind {
-        let mail = DecodedMail {
-            id: id.to_owned(),
-            kind: String::new(),
-            subject: String::new(),
-            text: format!("Denied\n\nEvent: {event}"),
-        };
-        DemoEventKind::Mail(mail, 1, Duration::ZERO)
+    fn mail(id: &str, events: &[&str]) -> DemoEventKind {
+        DemoEventKind::Mail {
+            mail: DecodedMail { id: id.to_owned(), kind: String::new(), subject: String::new(), text: String::new() },
+            events: events.iter().map(|&event| event.to_owned()).collect(),
+            attempts: 1,
+            waited: Duration::ZERO,
+        }
     }
 
-    fn pending(endpoint: &str) -> DeliveryRow {
+    fn message(endpoint: &str, state: &str, events: i64) -> DeliveryRow {
         DeliveryRow {
             sequence: 1,
             delivery_id: String::new(),
             endpoint: endpoint.to_owned(),
-            state: "pending".to_owned(),
+            state: state.to_owned(),
             attempts: 1,
-            events: 1,
+            events,
             created_at: String::new(),
             next_attempt_at: None,
             finished_at: None,
@@ -191,8 +202,17 @@ mod tests {
         }
     }
 
-    fn card() -> DemoEventKind {
-        let request = WebhookRequest {
+    fn webhook(event: &str) -> DemoEventKind {
+        let body = format!(r#"{{"data":{{"event_id":"{event}"}}}}"#).into_bytes();
+        DemoEventKind::Webhook(Box::new(WebhookRequest { body, signature: Signature::Valid, ..request() }))
+    }
+
+    fn card(service: &'static str) -> DemoEventKind {
+        DemoEventKind::Card(service, Box::new(request()))
+    }
+
+    fn request() -> WebhookRequest {
+        WebhookRequest {
             received_at: Timestamp::from_millis(0),
             method: String::new(),
             path: String::new(),
@@ -200,35 +220,58 @@ mod tests {
             body: Vec::new(),
             signature: Signature::NotChecked,
             answered: Some(200),
-        };
-        DemoEventKind::Card("Teams", Box::new(request))
+        }
     }
 
     #[test]
     fn a_message_that_neither_arrived_nor_waits_is_lost() {
         let mut tally = Tally::default();
         let verdict = [transition("e-1", "vetting.denied"), transition("e-2", "vetting.submitted")];
-        for what in verdict.into_iter().chain([mail("d-1", "e-1"), card()]) {
+        for what in verdict.into_iter().chain([mail("d-1", &["e-1"]), card("Teams"), card("Slack")]) {
             tally.note(&what);
         }
-        assert_eq!(tally.summary(&[pending(HOOK_ENDPOINT)]).lost, 1, "the second card");
-        tally.note(&card());
-        let lost = |pending: &[DeliveryRow]| tally.summary(pending).lost;
+        let chats = ["sales-teams", "sales-slack"].map(|chat| message(chat, "delivered", 1));
+        let lost = |more: &[DeliveryRow]| tally.summary(&[&chats, more].concat()).lost;
         assert_eq!(lost(&[]), 1, "the webhook");
-        assert_eq!(lost(&[pending(MAIL_ENDPOINT)]), 1, "the webhook, whatever mail waits");
-        assert_eq!(lost(&[pending(HOOK_ENDPOINT)]), 0);
-        assert_eq!(tally.summary(&[]).denials_delivered, 0, "by mail only");
+        assert_eq!(lost(&[message(HOOK_ENDPOINT, "delivered", 1)]), 1, "the webhook, whatever the daemon believes");
+        assert_eq!(lost(&[message(MAIL_ENDPOINT, "pending", 1)]), 1, "the webhook, whatever mail waits");
+        assert_eq!(lost(&[message(HOOK_ENDPOINT, "pending", 1)]), 0);
+        assert_eq!(tally.summary(&chats).denials_delivered, 0, "by mail only");
+        assert_eq!(tally.summary(&chats[..1]).lost, 2, "and a card that was never enqueued");
+        let slack = message("sales-slack", "delivered", 1);
+        assert_eq!(lost(&[slack]), 2, "and a card that did not arrive, whatever the other chat got");
+    }
+
+    #[test]
+    fn a_message_of_several_events_is_a_message_for_each_of_them() {
+        let mut tally = Tally::default();
+        for event in ["e-1", "e-2"] {
+            tally.note(&transition(event, "vetting.approved"));
+            tally.note(&webhook(event));
+        }
+        let messages = |state: &str, events| {
+            [MAIL_ENDPOINT, "sales-teams", "sales-slack"].map(|endpoint| message(endpoint, state, events))
+        };
+        let summary = tally.summary(&messages("pending", 2));
+        assert_eq!((summary.lost, summary.waiting), (0, 3));
+        assert_eq!(tally.summary(&messages("pending", 1)).lost, 3, "an event in none of the three");
+        assert_eq!(tally.summary(&messages("delivered", 2)).lost, 4, "two events by mail, and two cards");
+        for what in [mail("d-1", &["e-1", "e-2"]), card("Teams"), card("Slack")] {
+            tally.note(&what);
+        }
+        let summary = tally.summary(&messages("delivered", 2));
+        assert_eq!((summary.lost, summary.waiting, summary.approvals_delivered), (0, 0, 2));
     }
 
     #[test]
     fn a_message_that_came_twice_counts_twice() {
         let mut tally = Tally::default();
-        for what in [transition("e-1", "vetting.denied"), mail("d-1", "e-1"), mail("d-1", "e-1")] {
+        for what in [transition("e-1", "vetting.denied"), mail("d-1", &["e-1"]), mail("d-1", &["e-1"])] {
             tally.note(&what);
         }
         let summary = tally.summary(&[]);
         assert_eq!((summary.mails, summary.repeated, summary.under_two_ids), (2, 1, 0));
-        tally.note(&mail("d-2", "e-1"));
+        tally.note(&mail("d-2", &["e-1"]));
         assert_eq!((tally.summary(&[]).repeated, tally.summary(&[]).under_two_ids), (1, 1), "another id");
     }
 }
