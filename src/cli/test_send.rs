@@ -6,6 +6,7 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -16,6 +17,7 @@ use crate::delivery::route::{ContactPolicy, Target};
 use crate::event::{Event, EventType};
 use crate::store::{Store, TestDelivery};
 use crate::text;
+use crate::time::Timestamp;
 
 /// Longer than any attempt, except at a mail server that is slow after the final dot.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(100);
@@ -129,6 +131,9 @@ async fn test(
         context.out.line(&format!("A test of {kind} is queued for {name}, as message {delivery}."))?;
         if !has_lock {
             context.out.line("The running daemon sends it, with the configuration that it has in force.")?;
+            if changed_since_loaded(context, store).await? {
+                context.out.line("The file was changed since: `vetwatch reload` first, to test what it says now.")?;
+            }
         }
     }
     let trial = if has_lock {
@@ -137,6 +142,14 @@ async fn test(
         watch(context, store, &delivery).await?
     };
     report(context, name, &event, &delivery, trial.as_ref())
+}
+
+/// True if the configuration's file is newer than what the daemon has in force.
+async fn changed_since_loaded(context: &Context, store: &Store) -> Result<bool, Failure> {
+    let changed_at = context.config_path.metadata().and_then(|found| found.modified()).ok();
+    let changed_at = changed_at.map(|at| Timestamp::from(DateTime::<Utc>::from(at)));
+    let loaded_at = store.configuration().await?.map(|state| state.loaded_at);
+    Ok(changed_at.zip(loaded_at).is_some_and(|(changed, loaded)| changed > loaded))
 }
 
 fn known<'c>(config: &'c Config, name: &str) -> Result<&'c str, Failure> {
@@ -254,6 +267,6 @@ fn report(
         (None, Some(_)) => Failure::new(Exit::TryAgain, "the test was not tried yet")
             .because(format!("the running daemon has not got to it, or still waits for {endpoint}"))
             .listing([format!("message {delivery}")])
-            .advise(format!("it stays queued; {show}")),
+            .advise(format!("it stays queued; {show}. The daemon knows a new endpoint after `vetwatch reload`")),
     })
 }

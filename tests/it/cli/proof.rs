@@ -117,9 +117,14 @@ async fn beside_a_running_daemon_the_daemon_sends_the_test_even_where_the_endpoi
     let failed = desk.run(&["test-send", "crm"]).await.exits(75).err;
     assert!(failed.contains("did not take the test this time") && failed.contains("stays queued"), "{failed}");
     desk.hook.clear_script();
-    desk.run(&["test-send", "crm"]).await.exits(0);
+    let said = desk.run(&["test-send", "crm"]).await.exits(0).out;
+    assert!(said.contains("has in force") && !said.contains("was changed since"), "{said}");
     // A success ends the backoff: pending deliveries are sent.
     desk.until("select count(*) from v_deliveries where endpoint = 'crm' and state = 'delivered'", &["3"]).await;
+    let config = desk.path("vetwatch.toml");
+    std::fs::write(&config, std::fs::read_to_string(&config).unwrap() + "\n# another\n").unwrap();
+    let said = desk.run(&["test-send", "crm"]).await.exits(0).out;
+    assert!(said.contains("The file was changed since: `vetwatch reload` first"), "{said}");
     daemon.stop(&desk).await;
 }
 
