@@ -17,6 +17,7 @@ mod screen;
 mod stats;
 mod terminal;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -72,16 +73,11 @@ pub(super) async fn demo(context: &Context, args: Args) -> Result<Exit, Failure>
         tally: Tally::default(),
         controls: Controls::default(),
     };
-    let played = run.play(&mut stage, &mut signals, began, deadline).await;
-    let counted = match played {
-        Ok(interrupted) => run.count(&mut stage, &mut signals).await.map(|summary| (summary, interrupted)),
-        Err(failure) => Err(failure),
-    };
-    if let Some(screen) = run.screen.take() {
-        // The terminal is as before from here on.
-        context.out.write(&screen.end())?;
-    }
-    let (summary, interrupted) = counted?;
+    let played = run.play_and_count(&mut stage, &mut signals, began, deadline).await;
+    // The terminal is as before from here on.
+    let story = run.screen.take().map_or(Ok(()), |screen| context.out.write(&screen.end()));
+    let (summary, interrupted) = played?;
+    story?;
     run.show.summary(&summary, &stage, context.now())?;
     tokio::select! {
         ended = stage.end() => ended?,
@@ -130,6 +126,33 @@ enum Woken {
 }
 
 impl Run<'_> {
+    /// Runs until the end, and counts. Returns true with the totals if a signal or a key ended it.
+    async fn play_and_count(
+        &mut self,
+        stage: &mut Stage,
+        signals: &mut Signals,
+        began: Instant,
+        deadline: Option<Instant>,
+    ) -> Result<(Summary, bool), Failure> {
+        let interrupted = self.play(stage, signals, began, deadline).await?;
+        let again = async {
+            loop {
+                tokio::select! {
+                    () = signals.end() => return,
+                    key = next_key(&mut self.screen) => if key == 'q' { return },
+                }
+            }
+        };
+        // While the daemon runs, a message that is neither pending nor seen may be on its way.
+        stage.end_daemon(again).await?;
+        self.observe(stage).await?;
+        let mut traces = HashMap::new();
+        for event in self.tally.sent() {
+            traces.extend(stage.store.proof(event).await?.map(|trace| (event.clone(), trace)));
+        }
+        Ok((self.tally.summary(&traces, &stage.deliveries().await?), interrupted))
+    }
+
     /// Runs until the end. Returns true if a signal or a key ended it.
     async fn play(
         &mut self,
@@ -156,6 +179,7 @@ impl Run<'_> {
             stage.daemon.check()?;
             let mut interrupted = matches!(woken, Woken::Signal | Woken::Key('q'));
             if interrupted && ending.is_some() {
+                stage.daemon.kill();
                 return Ok(true);
             }
             interrupted |= self.context.out.is_closed();
@@ -183,7 +207,7 @@ impl Run<'_> {
                 let pending = stage.pending().await?;
                 let settled = ending.is_some() && pending.is_empty();
                 self.observe(stage).await?;
-                if let Some(arrived) = self.controls.arrived(&pending, &self.tally) {
+                if let Some(arrived) = self.controls.arrived(stage, &pending, &self.tally).await? {
                     self.show(arrived)?;
                 }
                 match ending {
@@ -209,13 +233,6 @@ impl Run<'_> {
             }
             self.draw(stage).await?;
         }
-    }
-
-    /// Ends the daemon and counts: while it runs, a message that is neither pending nor seen may be on its way.
-    async fn count(&mut self, stage: &mut Stage, signals: &mut Signals) -> Result<Summary, Failure> {
-        stage.end_daemon(signals).await?;
-        self.observe(stage).await?;
-        Ok(self.tally.summary(&stage.deliveries().await?))
     }
 
     async fn draw(&mut self, stage: &Stage) -> Result<(), Failure> {

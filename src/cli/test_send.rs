@@ -3,10 +3,11 @@
 //! The event and its delivery are ordinary rows. If a daemon runs, it sends the message and this command watches; else
 //! the command holds the lock and lets the endpoint's dispatcher make the one attempt.
 
+use std::fs::Metadata;
 use std::io::{IsTerminal as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -17,7 +18,6 @@ use crate::delivery::route::{ContactPolicy, Target};
 use crate::event::{Event, EventType};
 use crate::store::{Store, TestDelivery};
 use crate::text;
-use crate::time::Timestamp;
 
 /// Longer than any attempt, except at a mail server that is slow after the final dot.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(100);
@@ -78,6 +78,12 @@ async fn send_to(
     let store = context.store(&config.database).await?;
     // Taken before anything is queued: otherwise a daemon that starts in between would send it as well.
     let held = context::lock(&config.database)?;
+    if held.is_none() && !context.json && has_changed_since_loaded(context, &store).await? {
+        let file = text::terminal(&context.config_path.to_string_lossy()).into_owned();
+        context.out.line(&format!(
+            "{file} has changed since the daemon read it. `vetwatch reload` loads it; until then a test goes by the older one."
+        ))?;
+    }
     let (mut sent, mut failures) = (Vec::new(), Vec::new());
     for name in names {
         let by_contacts = config.routes.profiles.get(*name).is_some_and(|way| way.contact == ContactPolicy::Only);
@@ -131,9 +137,6 @@ async fn test(
         context.out.line(&format!("A test of {kind} is queued for {name}, as message {delivery}."))?;
         if !has_lock {
             context.out.line("The running daemon sends it, with the configuration that it has in force.")?;
-            if changed_since_loaded(context, store).await? {
-                context.out.line("The file was changed since: `vetwatch reload` first, to test what it says now.")?;
-            }
         }
     }
     let trial = if has_lock {
@@ -145,11 +148,12 @@ async fn test(
 }
 
 /// True if the configuration's file is newer than what the daemon has in force.
-async fn changed_since_loaded(context: &Context, store: &Store) -> Result<bool, Failure> {
-    let changed_at = context.config_path.metadata().and_then(|found| found.modified()).ok();
-    let changed_at = changed_at.map(|at| Timestamp::from(DateTime::<Utc>::from(at)));
-    let loaded_at = store.configuration().await?.map(|state| state.loaded_at);
-    Ok(changed_at.zip(loaded_at).is_some_and(|(changed, loaded)| changed > loaded))
+async fn has_changed_since_loaded(context: &Context, store: &Store) -> Result<bool, Failure> {
+    // A file that was moved or copied here may have an old time of modification.
+    let times = |found: Metadata| [(found.mtime(), found.mtime_nsec()), (found.ctime(), found.ctime_nsec())];
+    let loaded_at = store.configuration().await?.map(|state| state.loaded_at.as_millis());
+    let is_later = |(seconds, nanoseconds): (i64, i64)| loaded_at < Some(seconds * 1000 + nanoseconds / 1_000_000);
+    Ok(loaded_at.is_some() && context.config_path.metadata().is_ok_and(|found| times(found).into_iter().any(is_later)))
 }
 
 fn known<'c>(config: &'c Config, name: &str) -> Result<&'c str, Failure> {

@@ -1,6 +1,6 @@
 //! What a spectator does with keys: decides about customers, switches the mail server, kills the daemon.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::observer::DemoEventKind;
 use super::stats::Tally;
 use crate::cli::Failure;
 use crate::sandbox::Operation;
-use crate::store::reports::DeliveryRow;
+use crate::store::reports::{DeliveryFilter, DeliveryRow};
 use crate::time::Timestamp;
 
 /// How long a killed daemon stays away: long enough to be seen.
@@ -27,8 +27,8 @@ pub(super) struct Controls {
     denials: usize,
     added: usize,
     starts_at: Option<Instant>,
-    /// The messages that waited at the last kill.
-    pending: Option<HashSet<String>>,
+    /// The messages that waited at the last kill, by sequence: an event that joins one changes its id.
+    pending: Option<HashMap<i64, String>>,
 }
 
 impl Controls {
@@ -54,7 +54,7 @@ impl Controls {
                 // Read after the kill: nothing changes any more.
                 let pending = stage.pending().await?;
                 let text = format!("killed (SIGKILL); {} in its database", waiting(pending.len()));
-                self.pending = Some(pending.into_iter().map(|row| row.delivery_id).collect());
+                self.pending = Some(pending.into_iter().map(|row| (row.sequence, row.delivery_id)).collect());
                 DemoEventKind::Daemon(text)
             }
             'o' if browser() => {
@@ -115,22 +115,32 @@ impl Controls {
     }
 
     /// Tells once that everything that waited at the last kill has arrived.
-    pub(super) fn arrived(&mut self, pending: &[DeliveryRow], tally: &Tally) -> Option<DemoEventKind> {
-        let waited = self.pending.as_ref().filter(|_| !self.is_away())?;
-        if pending.iter().any(|row| waited.contains(&row.delivery_id)) {
-            return None;
+    pub(super) async fn arrived(
+        &mut self,
+        stage: &Stage,
+        pending: &[DeliveryRow],
+        tally: &Tally,
+    ) -> Result<Option<DemoEventKind>, Failure> {
+        let is_over = |waited: &HashMap<_, _>| pending.iter().all(|row| !waited.contains_key(&row.sequence));
+        if self.is_away() || !self.pending.as_ref().is_some_and(is_over) {
+            return Ok(None);
         }
-        let waited = self.pending.take()?;
-        let repeated = waited.iter().filter(|id| tally.arrivals(id) > 1).count();
+        let waited = self.pending.take().unwrap_or_default();
+        let mut repeated = 0;
+        for former in waited.values() {
+            let filter = DeliveryFilter { id: Some(former), ..DeliveryFilter::default() };
+            let row = stage.store.deliveries(filter).await?.pop();
+            repeated += usize::from(row.is_some_and(|row| tally.arrivals(&row.delivery_id) > 1));
+        }
         let text = match (waited.len(), repeated) {
-            (0, _) => return None,
+            (0, _) => return Ok(None),
             (1, 0) => "the message that waited at the kill has arrived, once".to_owned(),
             (all, 0) => format!("the {all} messages that waited at the kill have arrived, each once"),
             (all, repeated) => {
                 format!("of {all} messages that waited at the kill all arrived, {repeated} twice, under the same id")
             }
         };
-        Some(DemoEventKind::Vetwatch(text))
+        Ok(Some(DemoEventKind::Vetwatch(text)))
     }
 }
 

@@ -20,7 +20,7 @@ use super::pages::Pages;
 use crate::cli::failure::error_chain;
 use crate::cli::{Exit, Failure, run};
 use crate::config::{Config, CredentialDirs};
-use crate::daemon::{self as real, Signals};
+use crate::daemon as real;
 use crate::sandbox::smtp_server::SmtpServer;
 use crate::sandbox::webhook_receiver::{Receiver, WebhookAction};
 use crate::sandbox::{Options, Sandbox};
@@ -172,13 +172,13 @@ impl Stage {
         self.temporary.is_none().then_some(&*self.folder)
     }
 
-    /// Ends the daemon in order, or at once on a signal. Then nothing changes any more, and can be counted.
-    pub(super) async fn end_daemon(&mut self, signals: &mut Signals) -> Result<(), Failure> {
+    /// Ends the daemon in order, or `at_once` when that is ready. Then nothing changes any more, and can be counted.
+    pub(super) async fn end_daemon(&mut self, at_once: impl Future<Output = ()>) -> Result<(), Failure> {
         // Closed meanwhile, so that the daemon can leave a single file.
         self.store.close().await;
         tokio::select! {
             () = self.daemon.end() => {}
-            () = signals.end() => self.daemon.kill(),
+            () = at_once => self.daemon.kill(),
         }
         self.store = Store::open_to_read(&self.database).await?;
         Ok(())

@@ -58,7 +58,7 @@ pub(super) struct Watch {
     hooks: usize,
     cards: usize,
     waiting: HashSet<String>,
-    /// The end of the last flood that was told.
+    /// The end of the last wait that was told.
     gathers_until: Timestamp,
 }
 
@@ -106,7 +106,7 @@ impl Watch {
         Ok(events)
     }
 
-    /// Tells once for each flood why a message is not sent at once.
+    /// Tells once for each wait why a message is not sent at once.
     fn gathers(&mut self, row: &DeliveryRow) -> Option<String> {
         let (created, due) = (instant(&row.created_at)?, instant(row.next_attempt_at.as_deref()?)?);
         let wait = due.since(created);
@@ -115,7 +115,9 @@ impl Watch {
         }
         self.gathers_until = due;
         let wait = short_duration(wait);
-        Some(format!("eleven verdicts within a minute: mail and chats get what comes for {wait} in one message"))
+        Some(format!(
+            "more than ten verdicts within a minute: mail and chats get those of the next {wait} in one message"
+        ))
     }
 
     /// What the receivers of webhooks and cards have answered.

@@ -8,7 +8,7 @@ use super::environment::{CHATS, HOOK_ENDPOINT, MAIL_ENDPOINT};
 use super::observer::DemoEventKind;
 use crate::event::EventType;
 use crate::sandbox::webhook_receiver::Signature;
-use crate::store::reports::DeliveryRow;
+use crate::store::reports::{DeliveryRow, EventTrace};
 
 /// The events that the demo's configuration routes.
 const ROUTED: [EventType; 4] = [EventType::Approved, EventType::Denied, EventType::Revoked, EventType::Vanished];
@@ -47,7 +47,7 @@ pub(super) struct Summary {
     pub(super) kills: u64,
     /// Messages that are still pending.
     pub(super) waiting: u64,
-    /// Messages that neither arrived nor are pending.
+    /// Messages that neither arrived nor wait, though their customer is not muted.
     pub(super) lost: u64,
     /// Approvals and denials that arrived by mail and by webhook.
     pub(super) approvals_delivered: u64,
@@ -109,22 +109,30 @@ impl Tally {
         self.messages.get(message).copied().unwrap_or(0)
     }
 
-    /// The totals, given all messages of a daemon that has ended. A message may tell several events.
-    pub(super) fn summary(&self, messages: &[DeliveryRow]) -> Summary {
-        let rows = |endpoint: &str, state: &str| -> Vec<_> {
-            messages.iter().filter(|row| row.endpoint == endpoint && row.state == state).collect()
+    /// The ids of the events that are to be sent.
+    pub(super) fn sent(&self) -> impl Iterator<Item = &String> {
+        self.sent.keys()
+    }
+
+    /// The totals, given what the database says, at the end, of each event to be sent, and all messages.
+    pub(super) fn summary(&self, traces: &HashMap<String, EventTrace>, messages: &[DeliveryRow]) -> Summary {
+        let is_told = |id: &&String| traces.get(*id).is_none_or(|trace| !trace.muted);
+        let told: Vec<_> = self.sent.keys().filter(is_told).collect();
+        // The states of the event's messages at the endpoint.
+        let states = |id: &String, endpoint: &str| -> Vec<_> {
+            let deliveries = traces.get(id).into_iter().flat_map(|trace| &trace.deliveries).map(|it| &it.delivery);
+            deliveries.filter(|row| row.endpoint == endpoint).map(|row| row.state.as_str()).collect()
         };
-        let events = |rows: &[&DeliveryRow]| rows.iter().map(|row| row.events.unsigned_abs()).sum::<u64>();
         let missing = |arrived: &Arrived, endpoint: &str| {
-            let missing = self.sent.keys().filter(|id| !arrived.contains_key(*id)).count() as u64;
-            missing.saturating_sub(events(&rows(endpoint, "pending")))
+            let waits = |id: &&String| states(id, endpoint).iter().any(|state| *state != "delivered");
+            told.iter().filter(|id| !arrived.contains_key(**id) && !waits(id)).count() as u64
         };
-        // A card of several events does not name their ids, so cards are counted.
+        // A card of several events does not name them. One that arrived twice hides one that did not arrive.
         let cards = CHATS.iter().map(|(endpoint, service, _)| {
-            let (pending, delivered) = (rows(endpoint, "pending"), rows(endpoint, "delivered"));
+            let not_enqueued = told.iter().filter(|id| states(id, endpoint).is_empty()).count();
+            let delivered = messages.iter().filter(|row| row.endpoint == *endpoint && row.state == "delivered").count();
             let arrived = self.cards.get(service).copied().unwrap_or(0);
-            let enqueued = events(&pending) + events(&delivered);
-            (self.sent.len() as u64).saturating_sub(enqueued) + (delivered.len() as u64).saturating_sub(arrived)
+            (not_enqueued as u64) + (delivered as u64).saturating_sub(arrived)
         });
         let lost = missing(&self.mailed, MAIL_ENDPOINT) + missing(&self.hooked, HOOK_ENDPOINT) + cards.sum::<u64>();
         let two_ids = [&self.mailed, &self.hooked].map(|arrived| arrived.values().filter(|ids| ids.len() > 1).count());
@@ -152,7 +160,7 @@ mod tests {
     use super::*;
     use crate::cli::mime::DecodedMail;
     use crate::sandbox::webhook_receiver::WebhookRequest;
-    use crate::store::reports::TransitionRow;
+    use crate::store::reports::{DeliveryTrace, EventRow, TransitionRow};
     use crate::time::Timestamp;
 
     fn transition(event: &str, kind: &str) -> DemoEventKind {
@@ -184,14 +192,14 @@ mod tests {
         }
     }
 
-    fn message(endpoint: &str, state: &str, events: i64) -> DeliveryRow {
+    fn message(endpoint: &str, state: &str) -> DeliveryRow {
         DeliveryRow {
             sequence: 1,
             delivery_id: String::new(),
             endpoint: endpoint.to_owned(),
             state: state.to_owned(),
             attempts: 1,
-            events,
+            events: 1,
             created_at: String::new(),
             next_attempt_at: None,
             finished_at: None,
@@ -200,6 +208,35 @@ mod tests {
             last_error: None,
             about: None,
         }
+    }
+
+    /// Messages at mail, webhook, Teams and Slack.
+    fn messages(states: [&str; 4]) -> Vec<DeliveryRow> {
+        let endpoints = [MAIL_ENDPOINT, HOOK_ENDPOINT, CHATS[0].0, CHATS[1].0];
+        endpoints.into_iter().zip(states).map(|(endpoint, state)| message(endpoint, state)).collect()
+    }
+
+    /// The events, each in all of the messages.
+    fn traces(events: &[&str], messages: &[DeliveryRow]) -> HashMap<String, EventTrace> {
+        let trace = |event: &&str| EventTrace {
+            event: EventRow {
+                event_id: (*event).to_owned(),
+                event_type: String::new(),
+                occurred_at: Timestamp::from_millis(0),
+                data: serde_json::Value::Null,
+            },
+            partner: String::new(),
+            test: false,
+            muted: false,
+            transition: None,
+            deliveries: messages.iter().map(in_message).collect(),
+        };
+        events.iter().map(|event| ((*event).to_owned(), trace(event))).collect()
+    }
+
+    fn in_message(delivery: &DeliveryRow) -> DeliveryTrace {
+        let (delivery, final_replies) = (delivery.clone(), serde_json::Value::Null);
+        DeliveryTrace { delivery, why: None, attempts_made: Vec::new(), final_replies }
     }
 
     fn webhook(event: &str) -> DemoEventKind {
@@ -223,6 +260,8 @@ mod tests {
         }
     }
 
+    const DELIVERED: [&str; 4] = ["delivered"; 4];
+
     #[test]
     fn a_message_that_neither_arrived_nor_waits_is_lost() {
         let mut tally = Tally::default();
@@ -230,16 +269,26 @@ mod tests {
         for what in verdict.into_iter().chain([mail("d-1", &["e-1"]), card("Teams"), card("Slack")]) {
             tally.note(&what);
         }
-        let chats = ["sales-teams", "sales-slack"].map(|chat| message(chat, "delivered", 1));
-        let lost = |more: &[DeliveryRow]| tally.summary(&[&chats, more].concat()).lost;
-        assert_eq!(lost(&[]), 1, "the webhook");
-        assert_eq!(lost(&[message(HOOK_ENDPOINT, "delivered", 1)]), 1, "the webhook, whatever the daemon believes");
-        assert_eq!(lost(&[message(MAIL_ENDPOINT, "pending", 1)]), 1, "the webhook, whatever mail waits");
-        assert_eq!(lost(&[message(HOOK_ENDPOINT, "pending", 1)]), 0);
-        assert_eq!(tally.summary(&chats).denials_delivered, 0, "by mail only");
-        assert_eq!(tally.summary(&chats[..1]).lost, 2, "and a card that was never enqueued");
-        let slack = message("sales-slack", "delivered", 1);
-        assert_eq!(lost(&[slack]), 2, "and a card that did not arrive, whatever the other chat got");
+        let lost = |messages: &[DeliveryRow]| tally.summary(&traces(&["e-1"], messages), messages).lost;
+        assert_eq!(lost(&messages(DELIVERED)), 1, "the webhook, whatever the daemon believes");
+        assert_eq!(lost(&messages(["delivered", "pending", "delivered", "delivered"])), 0);
+        assert_eq!(lost(&messages(["delivered", "dead", "delivered", "delivered"])), 0, "it was said to be given up");
+        assert_eq!(lost(&messages(DELIVERED)[..3]), 2, "and a card that was never enqueued");
+        assert_eq!(tally.summary(&HashMap::new(), &[]).lost, 3, "nothing was enqueued, and only the mail arrived");
+        let summary = tally.summary(&traces(&["e-1"], &messages(DELIVERED)), &messages(DELIVERED));
+        assert_eq!(summary.denials_delivered, 0, "by mail only");
+    }
+
+    #[test]
+    fn another_message_at_the_same_endpoint_hides_no_loss() {
+        let mut tally = Tally::default();
+        tally.note(&transition("e-1", "vetting.approved"));
+        let mine = messages(DELIVERED);
+        let others = [messages(["pending"; 4]), messages(DELIVERED)].concat();
+        for what in [card("Teams"), card("Slack")] {
+            tally.note(&what); // of tests
+        }
+        assert_eq!(tally.summary(&traces(&["e-1"], &mine), &[mine.clone(), others].concat()).lost, 4);
     }
 
     #[test]
@@ -249,18 +298,28 @@ mod tests {
             tally.note(&transition(event, "vetting.approved"));
             tally.note(&webhook(event));
         }
-        let messages = |state: &str, events| {
-            [MAIL_ENDPOINT, "sales-teams", "sales-slack"].map(|endpoint| message(endpoint, state, events))
+        let summary = |tally: &Tally, states| {
+            let messages = messages(states);
+            tally.summary(&traces(&["e-1", "e-2"], &messages), &messages)
         };
-        let summary = tally.summary(&messages("pending", 2));
-        assert_eq!((summary.lost, summary.waiting), (0, 3));
-        assert_eq!(tally.summary(&messages("pending", 1)).lost, 3, "an event in none of the three");
-        assert_eq!(tally.summary(&messages("delivered", 2)).lost, 4, "two events by mail, and two cards");
+        let waits = summary(&tally, ["pending", "delivered", "pending", "pending"]);
+        assert_eq!((waits.lost, waits.waiting), (0, 3));
+        assert_eq!(summary(&tally, DELIVERED).lost, 4, "two events by mail, and two cards");
         for what in [mail("d-1", &["e-1", "e-2"]), card("Teams"), card("Slack")] {
             tally.note(&what);
         }
-        let summary = tally.summary(&messages("delivered", 2));
-        assert_eq!((summary.lost, summary.waiting, summary.approvals_delivered), (0, 0, 2));
+        let arrived = summary(&tally, DELIVERED);
+        assert_eq!((arrived.lost, arrived.waiting, arrived.approvals_delivered), (0, 0, 2));
+    }
+
+    #[test]
+    fn what_a_muted_customer_is_not_told_is_not_lost() {
+        let mut tally = Tally::default();
+        tally.note(&transition("e-1", "vetting.approved"));
+        let mut traces = traces(&["e-1"], &[]);
+        assert_eq!(tally.summary(&traces, &[]).lost, 4);
+        traces.get_mut("e-1").unwrap().muted = true;
+        assert_eq!(tally.summary(&traces, &[]).lost, 0);
     }
 
     #[test]
@@ -269,9 +328,10 @@ mod tests {
         for what in [transition("e-1", "vetting.denied"), mail("d-1", &["e-1"]), mail("d-1", &["e-1"])] {
             tally.note(&what);
         }
-        let summary = tally.summary(&[]);
+        let summary = tally.summary(&HashMap::new(), &[]);
         assert_eq!((summary.mails, summary.repeated, summary.under_two_ids), (2, 1, 0));
         tally.note(&mail("d-2", &["e-1"]));
-        assert_eq!((tally.summary(&[]).repeated, tally.summary(&[]).under_two_ids), (1, 1), "another id");
+        let summary = tally.summary(&HashMap::new(), &[]);
+        assert_eq!((summary.repeated, summary.under_two_ids), (1, 1), "another id");
     }
 }

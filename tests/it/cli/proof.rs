@@ -118,13 +118,13 @@ async fn beside_a_running_daemon_the_daemon_sends_the_test_even_where_the_endpoi
     assert!(failed.contains("did not take the test this time") && failed.contains("stays queued"), "{failed}");
     desk.hook.clear_script();
     let said = desk.run(&["test-send", "crm"]).await.exits(0).out;
-    assert!(said.contains("has in force") && !said.contains("was changed since"), "{said}");
+    assert!(said.contains("has in force") && !said.contains("has changed since"), "{said}");
     // A success ends the backoff: pending deliveries are sent.
     desk.until("select count(*) from v_deliveries where endpoint = 'crm' and state = 'delivered'", &["3"]).await;
     let config = desk.path("vetwatch.toml");
     std::fs::write(&config, std::fs::read_to_string(&config).unwrap() + "\n# another\n").unwrap();
     let said = desk.run(&["test-send", "crm"]).await.exits(0).out;
-    assert!(said.contains("The file was changed since: `vetwatch reload` first"), "{said}");
+    assert!(said.contains("vetwatch.toml has changed since the daemon read it"), "{said}");
     daemon.stop(&desk).await;
 }
 
