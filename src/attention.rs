@@ -15,7 +15,7 @@ use crate::schedule::Intervals;
 use crate::schedule::PollClass;
 use crate::store::reports::{EndpointState, PartnerState};
 use crate::store::waiting::LoneWait;
-use crate::store::{ConfigurationState, LargeLog, Refused};
+use crate::store::{ConfigurationState, LargeLog, Refused, UnclearReview};
 use crate::text::short_duration;
 use crate::time::Timestamp;
 
@@ -54,6 +54,8 @@ pub struct Facts {
     pub large_log: Option<LargeLog>,
     /// Those that the configuration names are `true`.
     pub partners: Vec<(PartnerState, bool)>,
+    /// Reviews with a status that is not known.
+    pub unclear: Vec<UnclearReview>,
     /// Unreadable customers of configured partners.
     pub customers_failing: usize,
     pub late: Vec<Late>,
@@ -147,6 +149,16 @@ pub fn needs(facts: &Facts, now: Timestamp) -> Vec<Need> {
             add(Reason::CustomerListFailing, &state.partner, Some(since), text);
         }
     }
+    for unclear in facts.unclear.iter().take(MAX_NAMES) {
+        let UnclearReview { partner, customer, qualification, status, since } = unclear;
+        let status = status.as_ref().map_or("no status".to_owned(), |status| format!("\"{status}\""));
+        let text = format!(
+            "{customer}, {qualification}: the review shows {status} since {}, which vetwatch does not know: look at it in \
+             Partner Center",
+            time_format::moment(*since, UTC)
+        );
+        add(Reason::UnknownStatus, partner, Some(*since), text);
+    }
     match facts.customers_failing {
         0 => {}
         1 => add(Reason::CustomersFailing, "", None, "1 customer cannot be read".into()),
@@ -225,7 +237,7 @@ fn of_partner(state: &PartnerState, now: Timestamp) -> Option<(Reason, Option<Ti
     let why = why.map(|why| format!(": {why}")).unwrap_or_default();
     if let Some(since) = state.mass_absence_since {
         let text = format!(
-            "{partner}: implausible answers since {}: {} customers lost an entry at once, so none is recorded as gone \
+            "{partner}: implausible answers since {}: {} customers lost an entry at once or show an older one, so none is recorded as gone \
              until two polls an hour apart agree, or `vetwatch poll --accept --partner {partner}`",
             time_format::moment(since, UTC),
             state.missing

@@ -10,6 +10,7 @@ mod content;
 mod credential;
 mod endpoint;
 mod http;
+mod log;
 mod public_config;
 mod partner;
 mod places;
@@ -30,6 +31,9 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::Deserialize as _;
+use toml::de::DeTable;
+
 use crate::attention::look::Scope;
 use crate::backup;
 use crate::calendar::{Calendar, Reminders};
@@ -44,6 +48,7 @@ use crate::schedule::Intervals;
 
 pub use content::{Content, Keys};
 pub use diagnostics::{Problem, Problems};
+pub use log::{LogLevel, LogSettings};
 pub use places::Places;
 pub use public_config::PublicConfig;
 pub use secret::CredentialDirs;
@@ -89,6 +94,8 @@ pub struct Config {
     pub web: Option<WebSettings>,
     /// How long the details of delivery attempts are kept.
     pub keep_attempts: Duration,
+    /// What the daemon logs.
+    pub log: LogSettings,
     /// Where the daemon's backups go.
     pub backup: Option<backup::Settings>,
     /// When a summary is sent, and where.
@@ -269,6 +276,7 @@ fn read(mut root: Section<'_>) -> Option<Config> {
     let backup = schedule::backup(&mut root, schedule.timezone, database.as_deref(), partners.loopback);
     let summary = summary::summary(&mut root, schedule.timezone, &endpoints, partners.loopback);
     let standby = standby::standby(&mut root, heartbeat.is_some());
+    let log = log::log(root.section("log"));
     Some(Config {
         summary,
         standby,
@@ -283,6 +291,7 @@ fn read(mut root: Section<'_>) -> Option<Config> {
         heartbeat,
         web,
         keep_attempts,
+        log,
         backup,
         warnings: Vec::new(),
         places: Places::default(),
@@ -300,7 +309,8 @@ fn database(root: &mut Section<'_>) -> Option<PathBuf> {
         section.problem("path", format!("{} is a directory: add the file's name, such as vetwatch.db", path.display()));
         return None;
     }
-    if let Some(directory) = path.parent().filter(|directory| path != Path::new(DATABASE) && !directory.exists()) {
+    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty() && !directory.exists());
+    if let Some(directory) = directory.filter(|_| path != Path::new(DATABASE)) {
         let text = format!(
             "there is no directory {}: create it, owned by the user that vetwatch runs as",
             directory.display()
@@ -314,9 +324,18 @@ fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-/// Reads the file and parses it to a table.
-fn open(path: &Path) -> Result<(toml::Table, Places), Problems> {
-    parse(path, &read_file(path)?)
+/// Reads the file and parses it to a table; of a file that is not TOML, what can be parsed, if that names a database.
+fn open_tolerantly(path: &Path) -> Result<(toml::Table, Places), Problems> {
+    let text = read_file(path)?;
+    parse(path, &text).or_else(|problems| {
+        let (table, _) = DeTable::parse_recoverable(&text);
+        let table = toml::Table::deserialize(toml::Deserializer::from(table)).ok();
+        let names_database = |table: &toml::Table| {
+            let given = table.get("database").and_then(|section| section.get("path")?.as_str());
+            path.parent().unwrap_or(Path::new("")).join(given.unwrap_or(DATABASE)).is_file()
+        };
+        table.filter(names_database).map(|table| (table, Places::default())).ok_or(problems)
+    })
 }
 
 fn read_file(path: &Path) -> Result<String, Problems> {

@@ -13,10 +13,10 @@
 //!  │ claim_due(now, budget, shares)   [write tx] │   │ claim_due(endpoint, now)              [write tx 2] │
 //!  │   │  leased before they are polled          │   │   │  records the attempt, sets the next one        │
 //!  │   ▼                                         │   │   ▼                                                │
-//!  │ partner_center.qualifications(customer)  *  │   │ channel.deliver(message) ──► SMTP / HTTPS       *  │
+//!  │ client.promised_qualifications(customer) *  │   │ channel.deliver(message) ──► SMTP / HTTPS       *  │
 //!  │   │ JSON → Snapshot                         │   │   │ AttemptResult { outcome, detail, … }           │
 //!  │   ▼                                         │   │   ▼                                                │
-//!  │ record(response)               [write tx 1] │   │ retry.next(outcome, retry_index, waited, chance)   │
+//!  │ record(response)               [write tx 1] │   │ retry.next(outcome, index, waited, now, chance)    │
 //!  │   changes = compare(states, snapshot)       │   │   ▼                                                │
 //!  │   state, transition, event, deliveries      │   │ finish(delivery, result, decision)    [write tx 3] │
 //!  │   customer.next_poll_at ← later             │   └────────────────────────────────────────────────────┘
@@ -83,6 +83,7 @@ pub mod worker_loop;
 pub mod heartbeat;
 pub mod token_keepalive;
 pub mod in_force;
+mod log_control;
 pub mod web;
 pub mod daemon;
 pub mod cli;

@@ -149,7 +149,11 @@ pub async fn health(
     let mut unreadable = store.unreadable_customers().await?;
     // A partner that left the configuration is not polled.
     unreadable.retain(|row| shown(&row.partner) && budget(&row.partner).is_some());
-    let endpoints = store.endpoint_states(now).await?;
+    let mut unclear = store.unclear_reviews().await?;
+    unclear.retain(|row| shown(&row.partner) && budget(&row.partner).is_some());
+    let mut endpoints = store.endpoint_states(now).await?;
+    // One that left the configuration matters as long as something waits for it, or was given up.
+    endpoints.retain(|it| outline.endpoints.contains(&it.endpoint) || it.pending > 0 || it.dead > 0);
     let dead = DeliveryFilter { state: Some("dead"), limit: Some(100), unhandled: true, ..DeliveryFilter::default() };
     let dead_letters = store.deliveries(dead).await?;
     let mut lateness = look::late(store, &outline.scope(), now).await?;
@@ -161,6 +165,7 @@ pub async fn health(
         large_log: store.large_log(),
         configuration: store.configuration().await?,
         partners: partners.iter().map(|it| (it.state.clone(), it.requests_per_minute.is_some())).collect(),
+        unclear,
         customers_failing: unreadable.len(),
         late: lateness.late,
         endpoints: endpoints.iter().map(|it| (it.clone(), outline.endpoints.contains(&it.endpoint))).collect(),

@@ -31,7 +31,7 @@ const SETTLED_FOR: Duration = Duration::from_hours(24 * 90);
 #[derive(Debug, Default)]
 pub struct Recorded {
     pub changes: Vec<(Change, EventType)>,
-    /// Deliveries enqueued.
+    /// Endpoints that events were enqueued for.
     pub queued: usize,
 }
 
@@ -154,7 +154,8 @@ async fn persist_changes(
     Ok(recorded)
 }
 
-/// Stores an event about a customer and enqueues one delivery per recipient; none for a muted customer. Returns how many.
+/// Stores an event about a customer and enqueues it for each endpoint that the routes choose; for none if the customer is
+/// muted. Returns how many endpoints.
 pub(crate) async fn enqueue_event(
     tx: &mut WriteTx,
     routes: &Routes,
@@ -228,12 +229,19 @@ pub(crate) fn watch_window_expired(watch_closely_until: Option<Timestamp>, class
     })
 }
 
+/// Also if the review shows a status that is not known, or none: it may have ended.
+fn is_in_review(state: &QualificationState) -> bool {
+    match state.status() {
+        Some(Status::InReview) => true,
+        Some(Status::Unknown | Status::None) => state.is_review_open(),
+        _ => false,
+    }
+}
+
 fn class(states: &[QualificationState], watch_closely_until: Option<Timestamp>, now: Timestamp) -> PollClass {
     if states.iter().any(|state| state.pending.is_some()) {
         PollClass::Confirming
-    } else if states.iter().any(|state| state.status() == Some(Status::InReview))
-        || watch_closely_until.is_some_and(|until| until > now)
-    {
+    } else if states.iter().any(is_in_review) || watch_closely_until.is_some_and(|until| until > now) {
         PollClass::InReview
     } else if watch_closely_until.is_some() || states.iter().any(|state| state.entry.is_some()) {
         PollClass::Settled
@@ -255,7 +263,7 @@ fn next_poll_at(
     };
     match next_at {
         // A review, also with a pending verdict, is polled at least as often as any review.
-        Some(at) if states.iter().any(|state| state.status() == Some(Status::InReview)) => at.min(usual),
+        Some(at) if states.iter().any(is_in_review) => at.min(usual),
         Some(at) => at,
         None => usual,
     }

@@ -70,6 +70,7 @@ pub use file::was_deleted;
 pub(crate) use file::{litestream_directory, sibling_path};
 pub use held::LargeLog;
 pub use ids::{CustomerId, PartnerId};
+pub use mass_absence::UnclearReview;
 pub use outbox::{Claim, ClaimedDelivery, FailoverFrom, Rendered, UnrenderedDelivery};
 pub use overdue::OpenReview;
 pub use polling::{Backoff, ClassCount, DueCustomer, Failed, PartnerRow, Unchanged};
@@ -241,6 +242,20 @@ impl Error {
     pub fn is_interrupted(&self) -> bool {
         // SQLITE_INTERRUPT.
         self.result_code() == Some(9)
+    }
+
+    /// True if the disk is full.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        // SQLITE_FULL.
+        self.result_code() == Some(13)
+    }
+
+    /// True if the file cannot be opened or written as it is: by this user, or by anybody.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        // SQLITE_READONLY, SQLITE_IOERR and SQLITE_CANTOPEN.
+        matches!(self.result_code(), Some(8 | 10 | 14))
     }
 
     /// True if the file is not a database, or is damaged.

@@ -60,12 +60,15 @@ fn partner_failing<'a>(partner: &'a PartnerRow, since: Timestamp, why: &str, len
 
 fn implausible(partner: &PartnerRow, since: Timestamp, zone: Tz) -> Alert<'_> {
     Alert {
-        summary: "Implausible answers from Partner Center: many qualifications are gone at once".to_owned(),
+        summary: "Implausible answers from Partner Center: many qualifications are gone, or older than before"
+            .to_owned(),
         detail: format!(
-            "Since {} Partner Center answers for more customers of {1} than is plausible that a qualification is gone. \
+            "Since {} Partner Center answers for more customers of {1} than is plausible that a qualification is gone, or \
+             shows an older state. \
              Most likely that is its own trouble, so nothing is recorded as gone until two polls an hour apart agree. \
              Look at some of the customers in Partner Center (`vetwatch status` says how many there are); if it is true, \
-             `vetwatch poll --accept --partner {1}` says so. Verdicts are told as ever.",
+             `vetwatch poll --accept --partner {1}` says so. Verdicts are told as ever, but for those that are older than \
+             their review or have no date: they wait for the same.",
             time_format::with_utc(since, zone),
             partner.name
         ),

@@ -224,6 +224,7 @@ pub enum Command {
     #[command(after_help = "Examples:\n  sudo vetwatch man /usr/local/share/man\n  \
                             vetwatch man ./man && man -M ./man vetwatch.toml")]
     Man {
+        /// The directory for the pages; `man1`, `man5` and `man7` are made in it
         #[arg(value_name = "DIR")]
         directory: PathBuf,
     },

@@ -37,7 +37,7 @@ use terminal::Terminal;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// End by itself after this time, at best 8s or more; without it the demo runs until Ctrl-C
+    /// End by itself after this time, 8s or more is best; without it the demo runs until Ctrl-C
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub duration: Option<Duration>,
     /// Put configuration and database into this new folder, and leave them there

@@ -147,6 +147,10 @@ impl Failure {
     }
 }
 
+/// What to see to if a file of the database cannot be used.
+pub(super) const ACCESS: &str = "see that this user may use the database and its directory (analysts: the group vetwatch; else the \
+                                 service's user or root), and that the disk is not mounted read-only";
+
 impl From<store::Error> for Failure {
     fn from(error: store::Error) -> Self {
         let why = error_chain(&error);
@@ -178,6 +182,14 @@ impl From<store::Error> for Failure {
         }
         if let store::Error::InUse { .. } = error {
             return Self::new(Exit::TryAgain, why).advise("end it (`fuser -v FILE` shows it), then try again");
+        }
+        if error.is_disk_full() {
+            return Self::new(Exit::Failed, "the disk of the database is full").because(why).advise(
+                "free some of it, then try again (`systemctl start vetwatch`): what was recorded is still there",
+            );
+        }
+        if error.is_denied() {
+            return Self::new(Exit::Failed, why).advise(format!("{ACCESS} (`dmesg` names a disk that fails)"));
         }
         let failure = Self::new(Exit::Failed, why);
         if matches!(error, store::Error::Row { .. }) {

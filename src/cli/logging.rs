@@ -8,16 +8,24 @@ use std::io::IsTerminal as _;
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use tracing::error;
+use tracing::{Event, Subscriber, error};
+use tracing_subscriber::Registry;
 use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
+use tracing_subscriber::fmt::{self, FmtContext, FormatEvent, FormatFields, format};
 use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::cli::{Cli, Command, Exit, Failure};
+use crate::config::LogLevel;
+use crate::log_control;
 use journal::Journal;
 use queue::Queue;
 
@@ -55,7 +63,10 @@ pub(super) fn say_within(say: impl FnOnce() + Send + 'static) {
 /// Starts logging. The daemon logs its actions; other commands only failures; `-v` more of both. With `--json` each
 /// line is an object.
 pub(super) fn start(cli: &Cli) -> Result<Logging, Failure> {
-    let registry = tracing_subscriber::registry().with(filter(cli)?);
+    let (filter, reloads) = reload::Layer::new(filter(cli)?);
+    let registry = tracing_subscriber::registry().with(filter);
+    let is_json = Arc::new(AtomicBool::new(cli.json));
+    follow_configuration(cli, reloads, Arc::clone(&is_json));
     if lasts(cli) {
         // Otherwise a panic that costs one response would wait for the reader of stderr.
         std::panic::set_hook(Box::new(|panic| error!("{}", panic_line(panic))));
@@ -79,13 +90,45 @@ pub(super) fn start(cli: &Cli) -> Result<Logging, Failure> {
         None => BoxMakeWriter::new(std::io::stderr),
     };
     // Times are RFC 3339 in UTC, as everywhere in vetwatch.
-    let stderr = tracing_subscriber::fmt::layer().with_writer(writer).with_target(false);
-    if cli.json {
-        registry.with(stderr.event_format(json::Lines)).init();
-    } else {
-        registry.with(stderr.with_ansi(colour)).init();
-    }
+    let stderr = fmt::layer().with_writer(writer).with_ansi(colour);
+    registry.with(stderr.event_format(Format { is_json, text: format().with_target(false) })).init();
     Ok(Logging(queue))
+}
+
+/// Has the daemon log as its configuration says, where nothing else does.
+fn follow_configuration(cli: &Cli, filter: reload::Handle<Targets, Registry>, is_json: Arc<AtomicBool>) {
+    if !matches!(cli.command, Command::Run(_)) {
+        return;
+    }
+    let (says_level, says_format) = (cli.verbose > 0 || wish().is_some(), cli.json);
+    log_control::set(Box::new(move |settings| {
+        if !says_format {
+            is_json.store(settings.is_json, Ordering::Relaxed);
+        }
+        if !says_level && let Ok(targets) = settings.level.targets().parse::<Targets>() {
+            let _ = filter.reload(targets); // fails only if the logger is gone
+        }
+    }));
+}
+
+/// Text or JSON, whichever is asked for now.
+struct Format {
+    is_json: Arc<AtomicBool>,
+    text: format::Format,
+}
+
+impl<S, N> FormatEvent<S, N> for Format
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, line: Writer<'_>, event: &Event<'_>) -> std::fmt::Result {
+        if self.is_json.load(Ordering::Relaxed) {
+            json::Lines.format_event(context, line, event)
+        } else {
+            self.text.format_event(context, line, event)
+        }
+    }
 }
 
 /// A panic as one line, without the folder in which the program was built.
@@ -104,18 +147,22 @@ fn short_path(path: &str) -> &str {
     if start == 0 { path.rsplit('/').next().unwrap_or(path) } else { &path[start..] }
 }
 
+fn wish() -> Option<String> {
+    std::env::var("RUST_LOG").ok().filter(|wish| !wish.trim().is_empty())
+}
+
 fn filter(cli: &Cli) -> Result<Targets, Failure> {
-    let wish = std::env::var("RUST_LOG").ok().filter(|wish| !wish.trim().is_empty());
+    let wish = wish();
     let daemon = matches!(cli.command, Command::Run(_));
     let usual = match cli.verbose {
-        0 if daemon => "info,sqlx=warn,tokio_cron_scheduler=warn",
+        0 if daemon => LogLevel::default().targets(),
         // Then stderr holds one object only: the error.
         0 if cli.json => "off",
         // The demo's failures are intended, and it shows them itself.
         0 if matches!(cli.command, Command::Demo(_)) => "error",
         // A slow statement is the daemon's business.
         0 => "warn,sqlx=error",
-        1 => "vetwatch=debug,info,sqlx=warn",
+        1 => LogLevel::Debug.targets(),
         _ => "debug",
     };
     wish.as_deref().unwrap_or(usual).parse().map_err(|error: tracing_subscriber::filter::ParseError| {

@@ -6,10 +6,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::cli::context::load_config;
-use crate::cli::failure::error_chain;
+use crate::cli::failure::{ACCESS, error_chain};
 use crate::cli::{Context, Exit, Failure, privileges};
 use crate::config::Config;
 use crate::daemon::{self, Error, Signals};
+use crate::log_control;
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -36,6 +37,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, Failure>
         })??,
         () = signals.end() => return Ok(Exit::Done),
     };
+    log_control::follow(config.log);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -70,9 +72,10 @@ pub(super) fn failure(error: Error) -> Failure {
         Error::Locked(database) => Failure::new(Exit::Failed, "cannot start")
             .because(format!("another vetwatch runs on {}", database.display()))
             .advise("there may be only one: stop the other one first (`systemctl stop vetwatch`)"),
-        error @ (Error::Descriptors { .. } | Error::Lock { .. }) => {
-            Failure::new(Exit::Failed, "cannot start").because(error_chain(&error))
+        error @ Error::Lock { .. } => {
+            Failure::new(Exit::Failed, "cannot start").because(error_chain(&error)).advise(ACCESS)
         }
+        error @ Error::Descriptors { .. } => Failure::new(Exit::Failed, "cannot start").because(error_chain(&error)),
         Error::Standby(error) => Failure::new(Exit::Failed, "cannot stand by").because(error_chain(&error)),
         error => Failure::new(Exit::Failed, "the daemon stopped").because(error_chain(&error)),
     }

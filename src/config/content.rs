@@ -12,7 +12,7 @@ use toml::{Table, Value};
 use super::section::{join, quote_key};
 
 /// Sections whose values may be shown: they hold times and numbers only.
-const HARMLESS: [&str; 7] = ["schedule", "overdue", "retry", "retention", "summary", "backup", "web"];
+const HARMLESS: [&str; 8] = ["schedule", "overdue", "retry", "retention", "summary", "backup", "web", "log"];
 
 /// Sections that differ between the hosts of a pair.
 const OWN: [&str; 4] = ["standby", "database", "web", "backup"];

@@ -15,7 +15,7 @@ use super::diagnostics::{Problems, Report};
 use super::secret::CredentialDirs;
 use super::section::{Context, Section};
 use super::values::duration;
-use super::{database, file_name, open, partner, schedule};
+use super::{database, file_name, open_tolerantly, partner, schedule};
 
 /// What `status`, `history` and similar commands need. Loading it opens no secret, so an analyst may, and a mistake
 /// elsewhere in the file does not hide what the database holds.
@@ -42,9 +42,10 @@ pub struct PublicConfig {
 
 impl PublicConfig {
     /// # Errors
-    /// If the file cannot be read, is not TOML, or its `database.path` is not a path.
+    /// If the file cannot be read, its `database.path` is not a path, or it is not TOML and what can be read of it names no
+    /// database.
     pub fn load(path: &Path) -> Result<Self, Problems> {
-        let (table, places) = open(path)?;
+        let (table, places) = open_tolerantly(path)?;
         let report = Report::default();
         let directory = path.parent().unwrap_or(Path::new(""));
         let credentials = CredentialDirs::only(directory);

@@ -327,6 +327,18 @@ fn a_command_that_only_reads_the_database_needs_no_secret() {
     assert_eq!((outline.in_review, outline.settled), (15 * minute(), 12 * 60 * minute()));
 }
 
+#[test]
+fn a_file_that_is_not_toml_hides_no_database_that_it_names() {
+    let desk = Desk::new();
+    let path = desk.path("vetwatch.toml");
+    fs::write(&path, "[database]\npath = 'here.db'\n[[partner]]\nname = 'emea'\n[[endpoint\nname = 'crm'\n").unwrap();
+    let problem = PublicConfig::load(&path).unwrap_err();
+    assert!(problem.to_string().contains("closing bracket"), "{problem}");
+    fs::write(desk.path("here.db"), "").unwrap();
+    let outline = PublicConfig::load(&path).unwrap();
+    assert_eq!((outline.database, outline.partners), (desk.path("here.db"), vec!["emea".to_owned()]));
+}
+
 fn minute() -> Duration {
     Duration::from_mins(1)
 }

@@ -17,6 +17,7 @@ use crate::alerts::Alerter;
 use crate::config::Config;
 use crate::in_force::InForce;
 use crate::integrity;
+use crate::log_control;
 use crate::store::{self, Store};
 use crate::time::{Clock, Timestamp};
 use crate::web;
@@ -158,6 +159,7 @@ impl Loops {
     fn put_in_force(&mut self, prepared: Prepared) {
         let Prepared { config, partners, endpoints, .. } = prepared;
         let now = self.clock.now();
+        log_control::follow(config.log);
         self.end_removed(&config);
         self.kept.metrics.configure(config.partner_names(), config.endpoint_names());
         let mut pokes = Vec::new();

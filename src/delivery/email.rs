@@ -165,13 +165,16 @@ impl EmailChannel {
     /// Renders the complete mail; its `Message-ID` is the delivery's id at the sender's domain.
     #[must_use]
     pub fn render(&self, delivery: &UnrenderedDelivery, now: Timestamp) -> String {
-        let to: Vec<_> = self.recipients(delivery.recipient.as_deref()).collect();
+        let to: Vec<_> = self.recipients(delivery.recipient.as_deref(), delivery.contact.as_deref()).collect();
         compose::mail(&self.settings.from, &to, delivery, now)
     }
 
-    /// The endpoint's own recipients, and those of the customer's contact that are none of them.
-    fn recipients(&self, contact: Option<&str>) -> impl Iterator<Item = Mailbox> {
-        let contact = contact.map(Contact::parse).unwrap_or_default().addresses;
+    /// The endpoint's own recipients, and those of the customer's contact that are none of them. `enqueued` are the
+    /// contact's addresses when the message was enqueued; it may have been corrected since.
+    fn recipients(&self, enqueued: Option<&str>, contact: Option<&str>) -> impl Iterator<Item = Mailbox> {
+        let now = contact.map(Contact::parse).filter(|contact| !contact.addresses.is_empty());
+        let contact = enqueued.map(|enqueued| now.unwrap_or_else(|| Contact::parse(enqueued)));
+        let contact = contact.unwrap_or_default().addresses;
         let is_own = |address: &Address| self.settings.to.iter().any(|to| is_same(&to.email, address));
         let contacts = contact.into_iter().filter(move |address| !is_own(address)).map(Mailbox::from);
         self.settings.to.iter().cloned().chain(contacts)

@@ -141,10 +141,16 @@ fn standard_body(delivery: &UnrenderedDelivery) -> String {
 struct Body<'a> {
     r#type: &'static str,
     timestamp: Option<Timestamp>,
-    /// The endpoint that has not accepted the event; this one stands in for it.
+    data: StandIn<'a>,
+}
+
+#[derive(Serialize)]
+struct StandIn<'a> {
+    #[serde(flatten)]
+    data: Data<'a>,
+    /// The endpoint that has not accepted the events; this one stands in for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     instead_of: Option<&'a str>,
-    data: Data<'a>,
 }
 
 #[derive(Serialize)]
@@ -195,13 +201,14 @@ fn body(delivery: &UnrenderedDelivery) -> Body<'_> {
     let instead_of = delivery.failover_from.as_ref().map(|from| from.endpoint.as_str());
     if let [event] = events.as_slice() {
         let data = Data::One(LinkedEvent::of(event, delivery.public_url.as_deref()));
-        return Body { r#type: event.kind.as_str(), timestamp: Some(event.occurred_at), instead_of, data };
+        let data = StandIn { data, instead_of };
+        return Body { r#type: event.kind.as_str(), timestamp: Some(event.occurred_at), data };
     }
+    let data = Data::Several { events: typed(delivery) };
     Body {
         r#type: DIGEST,
         timestamp: events.iter().map(|event| event.occurred_at).max(),
-        instead_of,
-        data: Data::Several { events: typed(delivery) },
+        data: StandIn { data, instead_of },
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::columns::NullableTime;
-use super::{CustomerId, Error, PartnerId, Store, WriteTx};
+use super::columns::{NullableTime, Time};
+use super::{CustomerId, Error, PartnerId, Store, WriteTx, doing};
 use crate::schedule::PollClass;
 use crate::time::Timestamp;
 
@@ -25,6 +25,17 @@ pub struct UnknownStatus {
     pub status: String,
     /// Watched customers that have it now.
     pub customers: i64,
+}
+
+/// A review that shows a status that is not known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnclearReview {
+    pub partner: String,
+    pub customer: String,
+    pub qualification: String,
+    /// `None` if the entry has none.
+    pub status: Option<String>,
+    pub since: Timestamp,
 }
 
 impl WriteTx {
@@ -237,6 +248,22 @@ impl Store {
             .fetch_one(&self.read)
             .await?;
         Ok(since.map(Timestamp::from_millis))
+    }
+
+    /// The reviews whose status is not known, oldest first, at most 100. Their customers are polled as in review.
+    pub async fn unclear_reviews(&self) -> Result<Vec<UnclearReview>, Error> {
+        let rows = sqlx::query_as!(
+            UnclearReview,
+            r#"select p.name as "partner!", c.name as "customer!", s.qualification as "qualification!",
+                      nullif(trim(s.vetting_status), '') as "status: String", s.status_since as "since!: Time"
+               from partner p
+               cross join customer c on c.partner = p.id and c.poll_class = 'in_review'
+               cross join qualification_state s on s.customer = c.id
+               where c.removed_at is null and s.present = 1 and s.attempt > coalesce(s.notified_attempt, 0)
+                 and replace(lower(trim(coalesce(s.vetting_status, ''))), '_', '') not in ('inreview', 'approved', 'denied')
+               order by s.status_since limit 100"#
+        );
+        rows.fetch_all(&self.read).await.map_err(doing("list what has a status that is not known"))
     }
 
     /// True if a status first seen at or before `before` was not reported.

@@ -27,8 +27,10 @@ pub struct ClaimedDelivery {
     pub retry_index: u32,
     /// What every attempt sends.
     pub message: String,
-    /// The addresses of the customer's contact, further recipients.
+    /// The addresses of the customer's contact when it was enqueued, further recipients.
     pub recipient: Option<String>,
+    /// What the contact is now, unless its customers have different ones.
+    pub contact: Option<String>,
     /// The final reply of each recipient that has one.
     pub final_replies: BTreeMap<String, String>,
 }
@@ -38,7 +40,7 @@ impl ClaimedDelivery {
     #[must_use]
     pub const fn without_row(id: Uuid, message: String) -> Self {
         let final_replies = BTreeMap::new();
-        Self { sequence: 0, id, attempt: 1, retry_index: 0, message, recipient: None, final_replies }
+        Self { sequence: 0, id, attempt: 1, retry_index: 0, message, recipient: None, contact: None, final_replies }
     }
 }
 
@@ -48,8 +50,10 @@ pub struct UnrenderedDelivery {
     pub id: Uuid,
     /// In the order in which they occurred.
     pub events: Vec<Event>,
-    /// The addresses of the customer's contact, further recipients.
+    /// The addresses of the customer's contact when it was enqueued, further recipients.
     pub recipient: Option<String>,
+    /// What the contact is now, unless its customers have different ones.
+    pub contact: Option<String>,
     pub failover_from: Option<FailoverFrom>,
     /// In which people read its times.
     pub zone: Tz,
@@ -61,7 +65,7 @@ impl UnrenderedDelivery {
     /// A delivery to the endpoint's own recipients, which stands in for none and links to no page.
     #[must_use]
     pub const fn new(id: Uuid, events: Vec<Event>, zone: Tz) -> Self {
-        Self { id, events, recipient: None, failover_from: None, zone, public_url: None }
+        Self { id, events, recipient: None, contact: None, failover_from: None, zone, public_url: None }
     }
 }
 
@@ -213,6 +217,10 @@ impl WriteTx {
         let attempt = to_count("delivery", id, "attempts", row.attempts)?.saturating_add(1);
         let final_replies =
             serde_json::from_str(&row.final_replies).map_err(unreadable("delivery", id, "final_replies"))?;
+        let contact = match row.recipient {
+            Some(_) => self.contact_of(sequence).await?,
+            None => None,
+        };
         let same_format = row.format.as_deref().is_none_or(|stored| stored == format);
         let Rendered { message, template_error } = if let Some(message) = row.message.filter(|_| same_format) {
             Rendered { message, template_error: row.template_error }
@@ -226,6 +234,7 @@ impl WriteTx {
                 id: uuid,
                 events,
                 recipient: row.recipient.clone(),
+                contact: contact.clone(),
                 failover_from,
                 zone,
                 public_url: public_url.map(str::to_owned),
@@ -268,8 +277,23 @@ impl WriteTx {
             retry_index,
             message,
             recipient: row.recipient,
+            contact,
             final_replies,
         })
+    }
+
+    /// The contact of the customers that a delivery is about, if all have the same.
+    async fn contact_of(&mut self, sequence: i64) -> Result<Option<String>, Error> {
+        let contacts = sqlx::query_scalar!(
+            "select distinct c.contact from delivery d
+             join delivery_event de on de.delivery = d.id
+             join event e on e.id = de.event
+             join customer c on c.id = e.customer
+             where d.sequence = ? limit 2",
+            sequence
+        );
+        let mut contacts = contacts.fetch_all(&mut *self.tx).await?;
+        Ok(if contacts.len() == 1 { contacts.pop() } else { None })
     }
 
     /// An open attempt is due again if the clock was set or the backoff ended: it must not be started twice.

@@ -178,6 +178,7 @@ impl WriteTx {
                  and not exists (select 1 from delivery_event de join delivery d on d.id = de.delivery
                                  where de.event = e.id
                                    and (d.state = 'delivered'
+                                        or exists (select 1 from attempt a where a.delivery = d.id and a.outcome = 'accepted')
                                         or (json_valid(d.final_replies)
                                             and exists (select 1 from json_each(d.final_replies) where value like '2%'))))
                order by e.occurred_at, e.rowid"#,

@@ -466,6 +466,7 @@ fn the_reference_has_every_key_of_the_schema() {
         ("[retry]", "/retry"),
         ("[web]", "/web"),
         ("[retention]", "/retention"),
+        ("[log]", "/log"),
     ] {
         let rows = section("docs/configuration.md", &format!("## `{heading}`"));
         let keys = schema["properties"].pointer(&format!("{pointer}/properties")).unwrap().as_object().unwrap();

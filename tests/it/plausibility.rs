@@ -206,6 +206,42 @@ async fn a_word_that_nobody_knows_is_told_to_the_operators_once_with_how_many_cu
 }
 
 #[tokio::test]
+async fn a_review_with_a_status_that_nobody_knows_is_polled_as_ever_and_status_names_it() {
+    let mut world = World::with("in_review = \"15m\"\nsettled = \"24h\"\nunqualified = \"7d\"", "").await;
+    let (school, settled) = (world.in_review("Contoso School").await, world.in_review("Settled School").await);
+    world.sandbox.approve(&settled).unwrap();
+    world.pass(minutes(15));
+    world.poll().await;
+    let class = "select poll_class from customer order by name";
+    for (status, shown) in
+        [(json!("In Review"), "\"In Review\""), (json!("Rejected"), "\"Rejected\""), (json!(null), "no status")]
+    {
+        for id in [&school, &settled] {
+            let entry = json!({"qualification": "Education", "vettingStatus": status});
+            world.sandbox.set_entry(id, entry).unwrap();
+        }
+        world.pass(hours(24));
+        world.poll().await;
+        // Of the settled one no verdict is awaited.
+        assert_eq!(world.rows(class).await, ["in_review", "settled"], "{status}");
+        let unclear = world.store.unclear_reviews().await.unwrap();
+        assert_eq!(unclear.len(), 1, "{unclear:?}");
+        let facts = vetwatch::attention::Facts { unclear, ..Default::default() };
+        let needs = vetwatch::attention::needs(&facts, world.clock.now());
+        assert_eq!(needs[0].reason.as_str(), "unknown_status");
+        assert!(
+            needs[0].text.starts_with(&format!("Contoso School, Education: the review shows {shown} since ")),
+            "{needs:?}"
+        );
+    }
+    world.sandbox.deny(&school, "Not an Academic Domain").unwrap();
+    world.pass(minutes(15));
+    world.poll().await;
+    assert!(world.store.unclear_reviews().await.unwrap().is_empty());
+    assert_eq!(world.rows("select count(*) from v_decisions where outcome = 'Denied'").await, ["1"]);
+}
+
+#[tokio::test]
 async fn news_is_expected_for_ten_business_days_after_a_denial_and_its_absence_and_then_seldom() {
     let mut world = World::with("in_review = \"15m\"\nsettled = \"24h\"\nunqualified = \"7d\"", "").await;
     let school = world.in_review("Contoso School").await;

@@ -2,6 +2,7 @@
 
 use vetwatch::sandbox::smtp_server::{MailRule, SmtpAction, Stage};
 use vetwatch::sandbox::webhook_receiver::WebhookAction;
+use vetwatch::store::redrive::Redrive;
 use vetwatch::time::{Clock, Timestamp};
 
 use crate::peers::run;
@@ -254,7 +255,7 @@ async fn quiet_hours_hold_retries_back_and_their_time_does_not_count_towards_exp
     world.hook.clear_script();
     let id = world.rows("select delivery_id from v_deliveries").await.remove(0);
     let mut tx = world.store.begin().await.unwrap();
-    let again = vetwatch::store::redrive::Redrive::One { id: &id, force: false };
+    let again = Redrive::One { id: &id, force: false };
     tx.redrive(again, world.clock.now()).await.unwrap();
     tx.commit().await.unwrap();
     world.pass(hours(12));
@@ -365,7 +366,7 @@ async fn what_an_endpoint_has_held_for_too_long_is_sent_to_its_fallback_as_well_
                 format!(
                     "{} for {}",
                     hook.json()["data"]["customer"]["name"].as_str().unwrap(),
-                    hook.json()["instead_of"]
+                    hook.json()["data"]["instead_of"]
                 )
             })
             .collect()
@@ -416,7 +417,7 @@ async fn what_is_really_sent_is_what_the_published_schema_describes() {
     for (n, hook) in world.hook.hooks().iter().enumerate() {
         std::fs::write(folder.path().join(format!("examples/{n:03}.json")), &hook.body).unwrap();
         let json = hook.json();
-        let aside = if json["instead_of"].is_string() { " instead of another" } else { "" };
+        let aside = if json["data"]["instead_of"].is_string() { " instead of another" } else { "" };
         kinds.insert(format!("{}{aside}", json["type"].as_str().unwrap()));
     }
     run("check_schema.py", folder.path(), &serde_json::Value::Null).unwrap();
@@ -482,6 +483,43 @@ async fn a_contact_that_the_server_refuses_ends_its_own_message_and_closes_the_w
 }
 
 #[tokio::test]
+async fn a_contact_that_is_corrected_gets_what_waits_and_what_is_redriven() {
+    let mut world = contacts().await;
+    let ids = in_review(&mut world, 2).await;
+    let set = async |world: &World, n: usize, contact: &str| {
+        let sql = format!("update customer set contact = '{contact}' where customer_id = '{}'", ids[n]);
+        world.execute(&sql).await;
+    };
+    set(&world, 0, "typo@contoso.example").await;
+    set(&world, 1, "former@contoso.example").await;
+    let refuse = SmtpAction::Reply("550 5.1.1 User unknown".to_owned());
+    world.mail.script(MailRule::at(Stage::Rcpt, refuse).to("typo@contoso.example"));
+    denied(&world, &ids).await;
+    set(&world, 1, "successor@contoso.example").await;
+    world.deliver().await;
+    assert_eq!(
+        world.mail.mails().iter().map(|mail| mail.to.join(" ")).collect::<Vec<_>>(),
+        ["successor@contoso.example"]
+    );
+    let mail = world.mail.mails()[0].text();
+    assert!(
+        mail.contains("To: <successor@contoso.example>") || mail.contains("To: successor@contoso.example"),
+        "{mail}"
+    );
+
+    set(&world, 0, "right@contoso.example").await;
+    let dead = world.rows("select id from delivery where state = 'dead' and endpoint = 'contact'").await.remove(0);
+    let mut tx = world.store.begin().await.unwrap();
+    tx.redrive(Redrive::One { id: &dead, force: false }, world.clock.now()).await.unwrap();
+    tx.commit().await.unwrap();
+    world.deliver().await;
+    assert_eq!(world.mail.mails()[1].to, ["right@contoso.example"]);
+    // One that is no address changes nothing.
+    set(&world, 0, "ask Mia").await;
+    assert_eq!(world.rows("select distinct state from delivery where endpoint = 'contact'").await, ["delivered"]);
+}
+
+#[tokio::test]
 async fn an_endpoint_of_another_kind_gets_what_waited_in_its_own_form_under_the_same_id() {
     let mut world = World::new().await;
     let ids = in_review(&mut world, 1).await;
@@ -510,7 +548,7 @@ async fn an_endpoint_that_said_that_it_is_gone_is_opened_by_redriving_it() {
     world.deliver().await;
     assert_eq!(world.hook.hooks().len(), 1);
     let mut tx = world.store.begin().await.unwrap();
-    let all = vetwatch::store::redrive::Redrive::Dead { endpoint: Some("crm"), since: None };
+    let all = Redrive::Dead { endpoint: Some("crm"), since: None };
     tx.redrive(all, world.clock.now()).await.unwrap();
     tx.commit().await.unwrap();
     world.deliver().await;

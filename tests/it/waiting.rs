@@ -46,9 +46,9 @@ impl World {
     /// Customer and endpoint of the verdicts that the webhook got instead of another endpoint.
     fn in_place(&self) -> Vec<String> {
         let hooks = self.hook.hooks().into_iter().map(|hook| hook.json());
-        let told = hooks.filter(|json| json["instead_of"].is_string()).map(|json| {
+        let told = hooks.filter(|json| json["data"]["instead_of"].is_string()).map(|json| {
             let name = json["data"]["customer"]["name"].as_str().unwrap_or("-").to_owned();
-            format!("{name} instead of {}", json["instead_of"].as_str().unwrap())
+            format!("{name} instead of {}", json["data"]["instead_of"].as_str().unwrap())
         });
         told.collect()
     }

@@ -82,9 +82,13 @@ reasons! {
         "after 30 minutes without a good answer, while polling",
         "the reason stands beside it; a refused credential needs a new one, all else is tried again";
     ImplausibleAnswers = "implausible_answers", Duration::ZERO, Some(EventType::PartnerFailing),
-        "so many customers lost an entry at once that nothing is recorded as absent",
+        "so many customers lost an entry at once, or show an older one, that nothing is recorded as absent",
         "at once",
         "look at some of them in Partner Center; `vetwatch poll --accept` if it is true";
+    UnknownStatus = "unknown_status", Duration::ZERO, Some(EventType::UnknownStatus),
+        "a review shows a status that vetwatch does not know, or none any more: it may have ended",
+        "once for each status of a partner",
+        "look at the customer in Partner Center; it is polled as if it were in review. Is there a newer vetwatch?";
     CustomerListFailing = "customer_list_failing", Duration::from_hours(24), Some(EventType::PartnerFailing),
         "the customer list of a partner could not be read for 24 hours: new customers are not watched",
         "then",

@@ -57,7 +57,9 @@ pub const MAX_PROBE_PAUSE: Duration = Duration::from_mins(5);
 /// The longest pause that a server may ask for: a mistake there must not silence an endpoint for days.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 
-/// Parses `Retry-After`: seconds, or a date.
+/// Parses `Retry-After`: seconds, or a date in any of the forms of [RFC 9110].
+///
+/// [RFC 9110]: https://www.rfc-editor.org/rfc/rfc9110#name-date-time-formats
 #[must_use]
 pub fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     let text = text.trim();
@@ -65,7 +67,9 @@ pub fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
         // More digits than fit are too many seconds as well.
         text.parse().map_or(MAX_RETRY_AFTER, Duration::from_secs)
     } else {
-        Timestamp::from(chrono::DateTime::parse_from_rfc2822(text).ok()?.to_utc()).since(now)
+        let date = httpdate::parse_http_date(text).map(chrono::DateTime::<chrono::Utc>::from);
+        let date = date.or_else(|_| chrono::DateTime::parse_from_rfc2822(text).map(|date| date.to_utc())).ok()?;
+        Timestamp::from(date).since(now)
     };
     Some(wait.min(MAX_RETRY_AFTER))
 }
@@ -216,13 +220,16 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_read_in_both_forms_and_never_believed_beyond_an_hour() {
+    fn retry_after_is_read_in_each_form_and_never_believed_beyond_an_hour() {
         let now = Timestamp::from_millis(1_795_262_400_000);
         for (text, seconds) in [
             ("120", Some(120)),
             (" 0 ", Some(0)),
             ("99999999999999999999999", Some(3600)),
             ("Sat, 21 Nov 2026 12:05:00 GMT", Some(300)),
+            ("Saturday, 21-Nov-26 12:05:00 GMT", Some(300)),
+            ("Sat Nov 21 12:05:00 2026", Some(300)),
+            ("Sat, 21 Nov 2026 13:05:00 +0100", Some(300)),
             ("Sat, 21 Nov 2026 11:00:00 GMT", Some(0)),
             ("Mon, 01 Jan 2091 00:00:00 GMT", Some(3600)),
             ("-5", None),

@@ -80,7 +80,7 @@ fn say(context: &Context, to: &str, redirected: &Redirected) -> Result<Exit, Fai
     }
     let messages = if moved.len() == 1 { "1 message was".to_owned() } else { format!("{} messages were", moved.len()) };
     let queued = match events {
-        0 => format!("{to} has messages of all that they tell already"),
+        0 => format!("nothing is queued for {to}, which has a message of each event already; tests are not sent again"),
         1 => format!("1 event is queued for {to}; the daemon sends it"),
         n => format!("{n} events are queued for {to}; the daemon sends them"),
     };

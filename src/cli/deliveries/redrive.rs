@@ -34,7 +34,7 @@ pub struct Selection {
     /// Its id, or enough of the beginning
     #[arg(conflicts_with_all = ["endpoint", "since"])]
     pub id: Option<String>,
-    /// All dead messages of this endpoint
+    /// All dead messages of this endpoint, those that some recipients refused, and what waits if it is paused
     #[arg(long, value_name = "NAME")]
     pub endpoint: Option<String>,
     /// All dead messages made since then
@@ -94,8 +94,10 @@ fn targets_for(context: &Context, outline: &PublicConfig, again: &[(String, Stri
     for (id, endpoint) in again {
         let _ = writeln!(page, "{id}  to {}", text::terminal(endpoint));
     }
-    let plural = if again.len() == 1 { "message is" } else { "messages are" };
-    let _ = writeln!(page, "{} {plural} due now; the daemon sends them.", again.len());
+    let _ = match again.len() {
+        1 => writeln!(page, "1 message is due now; the daemon sends it."),
+        messages => writeln!(page, "{messages} messages are due now; the daemon sends them."),
+    };
     let mut gone: Vec<_> =
         again.iter().map(|(_, name)| name).filter(|name| !outline.endpoints.contains(name)).collect();
     gone.sort_unstable();

@@ -20,7 +20,7 @@ const AWAY: Duration = Duration::from_secs(2);
 /// The scenario's own customers are other schools.
 const FIRST_ADDED: usize = 40;
 /// Reasons that Microsoft documents.
-const REASONS: [&str; 3] = ["Not an Academic Domain", "Not an Education Customer", "Not an Eligible Library"];
+const REASONS: [&str; 3] = ["Not an Academic Domain", "Not an Education Customer", "Not an eligible Library"];
 
 #[derive(Debug, Default)]
 pub(super) struct Controls {

@@ -194,11 +194,7 @@ impl Story {
         }
         let first = !std::mem::replace(&mut self.end_was_shown, true);
         let endless = self.last_call.is_none();
-        (first && endless).then(|| {
-            DemoEventKind::Partner(
-                "nothing more happens by itself; the commands above still work, and Ctrl-C ends".to_owned(),
-            )
-        })
+        (first && endless).then(|| DemoEventKind::Partner("nothing more happens by itself; Ctrl-C ends".to_owned()))
     }
 
     /// Checks for effects that cause no event.

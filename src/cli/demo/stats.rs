@@ -47,7 +47,7 @@ pub(super) struct Summary {
     pub(super) kills: u64,
     /// Messages that are still pending.
     pub(super) waiting: u64,
-    /// Messages that neither arrived nor wait, though their customer is not muted.
+    /// Messages that neither arrived nor wait nor are dead, though their customer is not muted.
     pub(super) lost: u64,
     /// Approvals and denials that arrived by mail and by webhook.
     pub(super) approvals_delivered: u64,
@@ -124,8 +124,8 @@ impl Tally {
             deliveries.filter(|row| row.endpoint == endpoint).map(|row| row.state.as_str()).collect()
         };
         let missing = |arrived: &Arrived, endpoint: &str| {
-            let waits = |id: &&String| states(id, endpoint).iter().any(|state| *state != "delivered");
-            told.iter().filter(|id| !arrived.contains_key(**id) && !waits(id)).count() as u64
+            let is_known = |id: &&String| states(id, endpoint).iter().any(|state| *state != "delivered");
+            told.iter().filter(|id| !arrived.contains_key(**id) && !is_known(id)).count() as u64
         };
         // A card of several events does not name them. One that arrived twice hides one that did not arrive.
         let cards = CHATS.iter().map(|(endpoint, service, _)| {

@@ -135,7 +135,7 @@ pub(super) fn of_all(out: &Output, all: &Overview) -> String {
     ];
     page += &section(out, &columns, rows.collect(), "Messages: none was sent yet");
     if !all.health.unused_endpoints.is_empty() {
-        let _ = writeln!(page, "never used: {}", text::terminal(&all.health.unused_endpoints.join(", ")));
+        let _ = writeln!(page, "no message yet: {}", text::terminal(&all.health.unused_endpoints.join(", ")));
     }
     if let Some(backup) = &all.health.backup {
         let _ = writeln!(page, "{}", text::terminal(&last_backup(backup)));
@@ -254,7 +254,9 @@ pub(super) fn of_one(out: &Output, one: &OneCustomer, now: Timestamp) -> String 
         Column::whole("TRY").optional(1),
         Column::cut("REASON OR EXPECTED", 12),
     ];
-    page += &section(out, &columns, rows.collect(), "Holds: no qualification");
+    let nothing =
+        if row.last_seen_at.is_some() { "no qualification" } else { "not known: Partner Center has not answered yet" };
+    page += &section(out, &columns, rows.collect(), &format!("Holds: {nothing}"));
 
     for row in &one.pending {
         let _ = writeln!(page, "{}: {}", text::terminal(&row.qualification), text::terminal(&waits(row, now)));

@@ -16,6 +16,7 @@ const ALL_KINDS: &str = "
     [overdue]
     [retry]
     [retention]
+    [log]
     [summary]
     [backup]
     [standby]
@@ -124,6 +125,7 @@ fn the_schema_has_the_keys_that_are_read_and_no_others() {
         "overdue",
         "retry",
         "retention",
+        "log",
         "summary",
         "backup",
         "standby",

@@ -157,10 +157,10 @@ fn single(item: &Item, lines: &mut Vec<String>) {
 
 /// The outcome of a response; `None` if the status alone decides. 413: the message is too large; 429 and 507: later.
 #[must_use]
-pub fn classify_response(status: StatusCode, _answer: &str) -> Option<Outcome> {
+pub fn classify_response(status: StatusCode, answer: &str) -> Option<Outcome> {
     match status {
-        StatusCode::OK => Some(Outcome::Accepted),
-        // Any other 2xx is not from ntfy.
+        StatusCode::OK if !answer.trim_start().starts_with('<') => Some(Outcome::Accepted),
+        // A page, or any other 2xx, is not from ntfy.
         status if status.is_success() => Some(Outcome::Retry { after: None }),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Some(Outcome::AuthRejected),
         _ => None,

@@ -218,6 +218,9 @@ fn color(tone: Severity) -> &'static str {
 pub fn classify_response(status: StatusCode, body: &str) -> Option<Outcome> {
     match status {
         StatusCode::OK => failed(body),
+        StatusCode::ACCEPTED => Some(Outcome::Accepted),
+        // Any other 2xx is from something between.
+        status if status.is_success() => Some(Outcome::Retry { after: None }),
         // The link's signature is wrong or was replaced, or the flow was deleted: no message will get through.
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND => Some(Outcome::AuthRejected),
         // The flow is switched off.
@@ -239,5 +242,8 @@ fn failed(body: &str) -> Option<Outcome> {
         let too_large = ["toolarge", "too large", "413"].iter().any(|word| error.contains(word));
         return if too_large { Some(Outcome::Refused) } else { retry };
     }
-    if lower.contains("message delivery failed") { retry } else { None }
+    // A page, such as the sign-in of a network between, or a connector's complaint.
+    let phrases = ["message delivery failed", "bad request", "is required"];
+    let is_page = lower.trim_start().starts_with('<');
+    if is_page || phrases.iter().any(|phrase| lower.contains(phrase)) { retry } else { None }
 }

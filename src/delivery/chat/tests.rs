@@ -225,7 +225,12 @@ fn teams_has_taken_a_message_only_if_nothing_says_otherwise() {
     let again = Some(Outcome::Retry { after: None });
     let connectors = "Webhook message delivery failed with error: Microsoft Teams endpoint returned HTTP error";
     for (status, answer, outcome) in [
-        (202, "", None),
+        (202, "", Some(Outcome::Accepted)),
+        (201, "", again),
+        (204, "", again),
+        (200, "<!DOCTYPE html><title>Sign in</title>", again),
+        (200, "Webhook Bad Request - Null or empty event", again),
+        (200, "Summary or Text is required.", again),
         (200, "", None),
         (200, "1", None),
         (200, "{\"error\":null}", None),
@@ -398,6 +403,8 @@ fn what_is_no_topic_is_refused_without_being_shown() {
 fn an_ntfy_server_that_wants_another_login_is_the_endpoints_trouble() {
     let judged = |status: u16| ntfy::classify_response(StatusCode::from_u16(status).unwrap(), "");
     assert_eq!(judged(200), Some(Outcome::Accepted));
+    let page = ntfy::classify_response(StatusCode::OK, "<html><title>Sign in</title></html>");
+    assert_eq!(page, Some(Outcome::Retry { after: None }));
     assert_eq!(judged(204), Some(Outcome::Retry { after: None }));
     assert_eq!((judged(401), judged(403)), (Some(Outcome::AuthRejected), Some(Outcome::AuthRejected)));
     assert_eq!((judged(413), judged(429), judged(507)), (None, None, None), "what the status says is right");

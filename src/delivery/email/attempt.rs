@@ -124,7 +124,7 @@ impl EmailChannel {
         due: &ClaimedDelivery,
         final_replies: &BTreeMap<String, String>,
     ) -> impl Iterator<Item = Address> {
-        self.recipients(due.recipient.as_deref())
+        self.recipients(due.recipient.as_deref(), due.contact.as_deref())
             .map(|mailbox| mailbox.email)
             .filter(|a| !final_replies.contains_key(&a.to_string()))
     }
@@ -138,7 +138,7 @@ impl EmailChannel {
         due: &ClaimedDelivery,
         attempt: &mut Attempt<'_>,
     ) -> Result<(), Failure> {
-        let recipients: Vec<_> = self.recipients(due.recipient.as_deref()).collect();
+        let recipients: Vec<_> = self.recipients(due.recipient.as_deref(), due.contact.as_deref()).collect();
         let message = header::with_recipients(&due.message, &recipients);
         let mut transactions: VecDeque<_> = open.chunks(MAX_RECIPIENTS).map(<[_]>::to_vec).collect();
         let mut is_first = true;

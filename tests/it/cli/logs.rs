@@ -44,3 +44,30 @@ async fn each_line_names_its_endpoint_its_customer_and_partner_and_the_first_wha
     assert!(about("given up").iter().all(|line| line["endpoint"] == "sales-mail" && line["delivery.id"].is_string()));
     assert!(!log.contains("/.cargo/"), "{log}");
 }
+
+#[tokio::test]
+async fn the_configuration_says_what_is_logged_and_a_reload_follows_it() {
+    let mut desk = Desk::with("", |text| text + "[log]\nlevel = \"warn\"\n").await;
+    desk.customer("Contoso School").await;
+    let config = desk.path("vetwatch.toml");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let daemon = Daemon::start(&desk, &[]);
+    desk.until("select count(*) from configuration", &["1"]).await;
+    let json = text.replace("\"warn\"", "\"info\"\nformat = \"json\"");
+    std::fs::write(&config, json).unwrap();
+    let said = desk.run(&["reload"]).await.exits(0).out;
+    assert!(said.contains("log.level") || said.contains("log: level"), "{said}");
+    let log = daemon.stop(&desk).await;
+    // At first warnings alone, as text; then everything, as objects.
+    let (lines, text_lines): (Vec<_>, Vec<_>) = log.lines().partition(|line| line.starts_with('{'));
+    assert!(text_lines.iter().all(|line| line.contains(" WARN ")) && !log.contains(" starts"), "{log}");
+    let lines: Vec<Value> = lines.into_iter().map(|line| serde_json::from_str(line).expect(line)).collect();
+    assert!(lines.iter().any(|line| line["fields"]["message"] == "stopped"), "{log}");
+
+    let daemon = Daemon::start(&desk, &["-v"]);
+    desk.until("select begun from configuration", &["3"]).await;
+    std::fs::write(&config, text.replace("\"warn\"", "\"error\"")).unwrap();
+    desk.run(&["reload"]).await.exits(0);
+    let log = daemon.stop(&desk).await;
+    assert!(log.contains("reloaded: ") && log.contains("stopped"), "-v wins: {log}");
+}

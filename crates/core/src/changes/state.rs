@@ -71,6 +71,13 @@ impl QualificationState {
         self.entry.as_ref().map(Entry::status)
     }
 
+    /// True if a verdict of the current review was neither notified nor stored silently.
+    #[must_use]
+    pub fn is_review_open(&self) -> bool {
+        let told = self.last_notified.as_ref().map_or(0, |verdict| verdict.attempt);
+        self.review.attempt > told
+    }
+
     /// The status if it is not a documented one.
     #[must_use]
     pub fn unknown_status(&self) -> Option<&str> {

@@ -102,7 +102,7 @@ impl Filter {
         let mut spelled: Vec<String> = lists
             .into_iter()
             .filter(|(_, list)| !list.is_empty())
-            .map(|(name, list)| format!("{name}: {}", list.written.join(" or ")))
+            .map(|(name, list)| format!("{name}: {}", in_words(&list.written)))
             .collect();
         if !self.attempts.is_empty() {
             let attempts: Vec<_> = self.attempts.iter().map(range).collect();
@@ -110,6 +110,15 @@ impl Filter {
         }
         (!spelled.is_empty()).then(|| spelled.join(", "))
     }
+}
+
+/// Formats `["*School*", "!*Test*"]` as `*School*, not *Test*`.
+fn in_words(written: &[String]) -> String {
+    let (excluded, included): (Vec<&str>, Vec<&str>) =
+        written.iter().map(String::as_str).partition(|entry| entry.starts_with('!'));
+    let excluded = excluded.iter().map(|entry| format!("not {}", &entry[1..]));
+    let included = (!included.is_empty()).then(|| included.join(" or "));
+    included.into_iter().chain(excluded).collect::<Vec<_>>().join(", ")
 }
 
 /// Formats `2`, `2-3` or `3+`.

@@ -265,11 +265,14 @@ fn the_conditions_of_a_filter_are_said_in_words() {
         partners: patterns(&["emea"]),
         qualifications: patterns(&["Education", "Nonprofit"]),
         tags: patterns(&["!north"]),
+        customers: patterns(&["*School*", "*College*", "!*Test*"]),
         attempts: vec![1..=1, 2..=3, 4..=u32::MAX],
         ..Filter::default()
     };
     assert_eq!(
         all.conditions().as_deref(),
-        Some("partners: emea, qualifications: Education or Nonprofit, tags: !north, attempts: 1 or 2-3 or 4+")
+        Some(
+            "partners: emea, qualifications: Education or Nonprofit, tags: not north, customers: *School* or *College*, not *Test*, attempts: 1 or 2-3 or 4+"
+        )
     );
 }
