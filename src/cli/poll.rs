@@ -53,11 +53,32 @@ pub(super) async fn poll(context: &Context, args: Args) -> Result<Exit, Failure>
     match held {
         // Held until all are polled.
         Some(_held) => poll_now(context, &config, &store, rows, partner).await,
-        None => left_to_daemon(context, &named, due),
+        None => left_to_daemon(context, &store, &named, due, partner).await,
     }
 }
 
-fn left_to_daemon(context: &Context, named: &[Customer], due: u64) -> Result<Exit, Failure> {
+async fn left_to_daemon(
+    context: &Context,
+    store: &Store,
+    named: &[Customer],
+    due: u64,
+    partner: Option<&str>,
+) -> Result<Exit, Failure> {
+    let now = context.now();
+    let concerned = |name: &str| {
+        partner.is_none_or(|wanted| wanted == name)
+            && (named.is_empty() || named.iter().any(|customer| customer.partner == name))
+    };
+    for state in store.partner_states(now).await?.into_iter().filter(|state| due > 0 && concerned(&state.partner)) {
+        let Some(until) = state.backoff_until.filter(|until| *until > now) else { continue };
+        let backoff = Backoff {
+            backoff_until: until,
+            reason: state.backoff_reason.unwrap_or_default(),
+            backoffs: u32::try_from(state.backoffs).unwrap_or(u32::MAX),
+        };
+        let what = format!("{} is backing off", state.partner);
+        return Err(backoff::failure(Exit::TryAgain, what, &backoff, "the daemon polls what is due then"));
+    }
     if context.json {
         context.out.json(&json!({ "polled_by": "daemon", "due": due }))?;
         return Ok(Exit::Done);

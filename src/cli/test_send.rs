@@ -263,7 +263,7 @@ fn report(
         (_, None) => Failure::new(Exit::Failed, format!("{endpoint} refused the test for good"))
             .because(response)
             .listing([format!("message {delivery}")])
-            .advise("correct the endpoint in the configuration (`vetwatch check`), restart the daemon and test again"),
+            .advise("correct the endpoint in the configuration (`vetwatch check`), `vetwatch reload`, and test again"),
         (Some(_), Some(next)) => Failure::new(Exit::TryAgain, format!("{endpoint} did not take the test this time"))
             .because(response)
             .listing([format!("message {delivery}")])

@@ -1,4 +1,4 @@
-//! Test messages: ordinary deliveries, but tried before the others, and while their endpoint is backing off.
+//! Test messages: ordinary deliveries, which an endpoint that is backing off is probed with first.
 
 use super::columns::NullableTime;
 use super::{Claim, ClaimedDelivery, Error, Rendered, Store, UnrenderedDelivery, WriteTx, doing};

@@ -1,8 +1,8 @@
 //! Everything goes wrong at once while Microsoft decides: Partner Center, mail server and receivers fail at every stage,
-//! the disk fills and fails, the database is held, the clock is set, the machine sleeps for days, the daemon is stopped
-//! and killed, configurations come and go, backups are restored. In the end each verdict that the daemon looked at twice
-//! has arrived wherever it was to arrive, under one id; nothing was invented; and meanwhile `status` never said that all
-//! was well while something kept a verdict from a person.
+//! the disk fills and fails, the database is held, the clock is set, the machine sleeps for hours or days, the daemon is
+//! stopped and killed, configurations come and go, backups are restored. In the end each verdict that the daemon looked at
+//! five times has arrived wherever it was to arrive, under one id; nothing was invented; and meanwhile `status` never said
+//! that all was well while something kept a verdict from a person.
 //!
 //! `tests/campaign chaos 60` does it for an hour. Time passes forty times as fast for the daemon: see [`machine`].
 

@@ -1,5 +1,5 @@
-//! Fuzz targets: each takes any bytes, and panics if what is made of them breaks a promise. `tests/campaign fuzz` runs
-//! them coverage-guided; the tests replay the stored inputs. Not a part of the program.
+//! Fuzz targets: each takes any bytes, and panics if what is made of them breaks a promise. `tests/campaign
+//! fuzz-coverage` runs them coverage-guided; the tests replay the stored inputs. Not a part of the program.
 
 pub(crate) mod snapshot;
 

@@ -75,10 +75,10 @@ pub(super) async fn add(context: &Context, args: &Args) -> Result<Exit, Failure>
     context.out.line(&match added {
         Added::New => format!("{label} ({partner}) is watched from now on."),
         Added::Known { paused: false } => {
-            format!("{label} ({partner}) was watched already; name, domain, tags and contact are as you said.")
+            format!("{label} ({partner}) was watched already; what you gave is set.")
         }
         Added::Known { paused: true } => format!(
-            "{label} ({partner}) was watched already; name, domain, tags and contact are as you said. \
+            "{label} ({partner}) was watched already; what you gave is set. \
              It is paused: `vetwatch customers resume {}` goes on.",
             who.id
         ),

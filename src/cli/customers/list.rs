@@ -134,7 +134,14 @@ fn status(row: &Listed, now: Timestamp) -> String {
     let mut parts: Vec<String> = held.collect();
     let customer = &row.customer;
     if parts.is_empty() {
-        parts.push(if customer.last_seen_at.is_none() { "not polled yet" } else { "no qualification" }.to_owned());
+        parts.push(
+            match customer.last_seen_at {
+                Some(_) => "no qualification",
+                None if customer.poll_failures > 0 => "no answer yet",
+                None => "not polled yet",
+            }
+            .to_owned(),
+        );
     }
     parts.extend(state(customer).map(str::to_owned));
     if is_muted(customer, now) {

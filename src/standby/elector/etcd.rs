@@ -4,7 +4,7 @@
 //! | --- | --- | --- |
 //! | `leader` | host and time | as long as the leader's session; its create revision is the epoch |
 //! | `data` | epoch and host of the newest replica | for ever |
-//! | `hosts/HOST` | why the host could not take over; empty if it could | as long as the host's session |
+//! | `hosts/HOST` | JSON: why the host could not take over, or null; digests of its configuration | as long as its session |
 //!
 //! [etcd 3.4 and later]: https://etcd.io/docs/v3.4/dev-guide/api_grpc_gateway/
 
@@ -36,7 +36,7 @@ const MAX_BODY_BYTES: usize = 64 * 1024;
 /// How to connect to etcd.
 #[derive(Clone)]
 pub struct EtcdSettings {
-    /// The members, tried in this order.
+    /// The members, tried in this order, beginning with the one that answered last.
     pub urls: Vec<Url>,
     pub login: Option<(String, SecretString)>,
     /// A PEM file, trusted beside the system's roots.

@@ -73,7 +73,9 @@ impl<R: Read> Table<R> {
             }
             line = line_of(&mut reader, &record);
         }
-        let places = places(&record).map_err(|why| Problem::Line { line, why })?;
+        let places =
+            places(&record).and_then(|places| misquoted(&reader).map_or(Ok(places), |why| Err(why.to_owned())));
+        let places = places.map_err(|why| Problem::Line { line, why })?;
         Ok(Self { reader, width: places.1, record, places: places.0 })
     }
 
@@ -85,7 +87,8 @@ impl<R: Read> Table<R> {
         while self.reader.read_byte_record(&mut self.record).map_err(broken)? {
             if self.record.iter().any(|cell| !cell.trim_ascii().is_empty()) {
                 let line = line_of(&mut self.reader, &self.record);
-                return self.row(line).map(Some).map_err(|why| Problem::Line { line, why: why.join("; ") });
+                let row = misquoted(&self.reader).map_or_else(|| self.row(line), |why| Err(vec![why.to_owned()]));
+                return row.map(Some).map_err(|why| Problem::Line { line, why: why.join("; ") });
             }
         }
         Ok(None)
@@ -162,8 +165,15 @@ fn places(header: &ByteRecord) -> Result<([Option<usize>; COLUMNS.len()], usize)
     let mut cells: Vec<String> = header.iter().map(|cell| String::from_utf8_lossy(cell).trim().to_owned()).collect();
     // With its mark, or with a zero byte in each character.
     let is_utf_16 = |cell: &[u8]| cell.starts_with(b"\xFF\xFE") || cell.starts_with(b"\xFE\xFF") || cell.contains(&0);
-    if header.iter().any(is_utf_16) {
+    let is_workbook = header.get(0).is_some_and(|cell| cell.starts_with(b"PK\x03\x04"));
+    if header.iter().any(is_utf_16) && !is_workbook {
         return Err("the file is UTF-16; save it as \"CSV UTF-8\"".into());
+    }
+    if is_workbook {
+        return Err("the file is an Excel workbook; save it as \"CSV UTF-8\"".into());
+    }
+    if cells[0].starts_with(['[', '{']) && guid(&cells[0]).is_none() {
+        return Err("the file is JSON; write a table with commas between the cells (CSV)".into());
     }
     while cells.len() > 1 && cells.last().is_some_and(String::is_empty) {
         cells.pop();
@@ -246,6 +256,33 @@ impl<R: Read> Read for Lines<R> {
         self.ahead.extend(&buffer[..read]);
         Ok(read)
     }
+}
+
+/// What is wrong with the quotes of the row that was read last, whose line was counted: the reader takes any.
+fn misquoted<R: Read>(reader: &Reader<Lines<R>>) -> Option<&'static str> {
+    enum At {
+        Start,
+        Plain,
+        Quoted,
+        Closed,
+    }
+    let lines = reader.get_ref();
+    let length = usize::try_from(reader.position().byte().saturating_sub(lines.begin)).unwrap_or(usize::MAX);
+    let mark = if lines.begin == 0 && lines.ahead.iter().take(3).eq(b"\xEF\xBB\xBF") { 3 } else { 0 };
+    let mut at = At::Start;
+    for byte in lines.ahead.iter().take(length).skip(mark) {
+        at = match (at, byte) {
+            (At::Plain, b'"') => {
+                return Some("a quote stands inside a cell: put the cell in double quotes, and double those inside it");
+            }
+            (At::Quoted, b'"') => At::Closed,
+            (At::Quoted, _) | (At::Start | At::Closed, b'"') => At::Quoted,
+            (At::Start | At::Plain | At::Closed, b',' | b'\r' | b'\n') => At::Start,
+            (At::Closed, _) => return Some("text follows the closing quote of a cell"),
+            (At::Start | At::Plain, _) => At::Plain,
+        };
+    }
+    matches!(at, At::Quoted).then_some("the quote that opens a cell is never closed")
 }
 
 /// With `flexible`, reading bytes fails only if reading the file does.

@@ -88,6 +88,23 @@ fn a_line_that_is_wrong_says_all_that_is_wrong_with_it() {
 }
 
 #[test]
+fn quotes_that_are_not_those_of_rfc_4180_are_wrong() {
+    for (line, why) in [
+        ("\"x", "the quote that opens a cell is never closed"),
+        ("\"Con\"toso", "text follows the closing quote of a cell"),
+        ("Con\"toso\"", "a quote stands inside a cell"),
+        (" \"x\"", "a quote stands inside a cell"),
+    ] {
+        let rows = read(format!("id,name\n{A},{line}\n"));
+        assert!(rows.len() == 1 && rows[0].starts_with("2! ") && rows[0].contains(why), "{line}: {rows:?}");
+    }
+    let rows = read(format!("id,name\n{A},\"x\n{B},y\n"));
+    assert!(rows.len() == 1 && rows[0].starts_with("2! "), "{rows:?}");
+    let good = format!("\u{feff}\"id\",\"name\"\r\n\r\n{A},\"Con \"\"toso\"\", Inc.\"\r\n\"{B}\",\"\"\r\n");
+    assert_eq!(read(good), ["3: Con \"toso\", Inc., -, -, -", "4: -, -, -, -"]);
+}
+
+#[test]
 fn a_first_line_that_is_wrong_says_how_it_should_be() {
     for (first, why) in [
         ("", "the file is empty"),
@@ -110,6 +127,8 @@ fn a_first_line_that_is_wrong_says_how_it_should_be() {
         assert!(rows.len() == 1 && rows[0].starts_with("1! ") && rows[0].contains(why), "{first:?}: {rows:?}");
     }
     assert!(read(b"\xFF\xFEi\0d\0\n\0")[0].contains("UTF-16"));
+    assert!(read(b"PK\x03\x04\x14\0\x06\0\x08\0")[0].contains("an Excel workbook"));
+    assert!(read("[{\"id\":\"1\",\"name\":\"x\"}]\n")[0].contains("the file is JSON"));
 }
 
 #[test]
