@@ -175,8 +175,9 @@ impl HttpSender {
         }
         if !body.trim().is_empty() {
             text.push_str(": ");
-            // Sanitize first: the characters that it removes may have split a secret.
-            text.push_str(&redact::words(&text::lines(&body, MAX_BODY_BYTES)));
+            // Before, because a sequence that colours a secret's characters is known only whole; and after, because the
+            // characters that are removed may have split a secret.
+            text.push_str(&redact::words(&text::lines(&redact::words(&body), MAX_BODY_BYTES)));
         }
         match outcome {
             // A success whose body, which this service puts its result into, was cut off.

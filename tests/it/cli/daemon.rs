@@ -242,7 +242,8 @@ async fn what_others_repeat_of_a_secret_in_another_spelling_is_in_no_database_lo
         signing.to_lowercase(),
         signing[9..20].to_owned(),
     ];
-    let body = spellings.join(" or ");
+    let coloured = hooks.chars().map(String::from).collect::<Vec<_>>().join("\u{1b}[0m");
+    let body = format!("{} or {coloured}", spellings.join(" or "));
     let answer = WebhookAction::Answer { status: 500, headers: vec![("location".into(), hooks.to_uppercase())], body };
     desk.hook.script(answer, Some(1_000));
     desk.mail.script(MailRule::at(Stage::Rcpt, SmtpAction::Reply(format!("550 5.1.1 no such user {}", spellings[1]))));
@@ -263,4 +264,5 @@ async fn what_others_repeat_of_a_secret_in_another_spelling_is_in_no_database_lo
     for spelling in spellings {
         desk.shows_nowhere(&spelling);
     }
+    desk.shows_nowhere(&coloured.replace('\u{1b}', ""));
 }

@@ -398,17 +398,20 @@ fn tight(units: &[Unit]) -> Vec<Unit> {
     units.iter().copied().filter(|unit| !is_blank(unit.byte) || unit.byte == ESCAPE).collect()
 }
 
-/// Removes invisible characters.
+/// Removes invisible characters, and makes full-width ones narrow.
 fn visible(units: &[Unit]) -> Vec<Unit> {
     replace(units, |rest| {
-        let taken = match (byte_at(rest, 0)?, byte_at(rest, 1)?, byte_at(rest, 2)) {
+        let bytes = (byte_at(rest, 0)?, byte_at(rest, 1)?, byte_at(rest, 2));
+        Some(match bytes {
             // A soft hyphen.
-            (0xc2, 0xad, _) => 2,
+            (0xc2, 0xad, _) => (2, Vec::new()),
             // Zero-width spaces and direction marks; a joiner; a byte order mark.
-            (0xe2, 0x80, Some(0x8b..=0x8f)) | (0xe2, 0x81, Some(0xa0)) | (0xef, 0xbb, Some(0xbf)) => 3,
+            (0xe2, 0x80, Some(0x8b..=0x8f)) | (0xe2, 0x81, Some(0xa0)) | (0xef, 0xbb, Some(0xbf)) => (3, Vec::new()),
+            // U+FF01 to U+FF5E.
+            (0xef, 0xbc, Some(last @ 0x81..=0xbf)) => (3, vec![last - 0x60]),
+            (0xef, 0xbd, Some(last @ 0x80..=0x9e)) => (3, vec![last - 0x20]),
             _ => return None,
-        };
-        Some((taken, Vec::new()))
+        })
     })
 }
 

@@ -20,8 +20,12 @@ fn each_character(text: &str, write: impl Fn(char) -> String) -> String {
     text.chars().map(write).collect::<Vec<_>>().concat()
 }
 
+fn wide(c: char) -> char {
+    if c.is_ascii_graphic() { char::from_u32(u32::from(c) + 0xfee0).unwrap() } else { c }
+}
+
 /// How servers spell what they repeat.
-const SPELLINGS: [Spelling; 36] = [
+const SPELLINGS: [Spelling; 37] = [
     ("as it is", str::to_owned),
     ("base64", |text| STANDARD.encode(text)),
     ("base64 without padding", |text| STANDARD_NO_PAD.encode(text)),
@@ -57,6 +61,7 @@ const SPELLINGS: [Spelling; 36] = [
     ("places to break", |text| each_character(text, |c| format!("{c}<wbr>"))),
     ("tags", |text| each_character(text, |c| format!("<b class=\"a b\">{c}</b><!-- - -->"))),
     ("colours", |text| each_character(text, |c| format!("\u{1b}[1;31m{c}\u{1b}[0m"))),
+    ("full width", |text| each_character(text, |c| wide(c).to_string())),
     ("lines", |text| text.chars().map(|c| c.to_string()).collect::<Vec<_>>().join("\r\n")),
 ];
 
