@@ -4,11 +4,14 @@ use std::collections::BTreeMap;
 
 use crate::cli::output::{Column, Output};
 use crate::cli::{Context, Exit, Failure, lookup, time_args};
+use crate::config::closest;
 use crate::qualification::key;
 use crate::store::Store;
 use crate::store::reports::{CurrentRow, CustomerRow, Page};
 use crate::time::Timestamp;
 
+/// What `--status` mostly is.
+const STATUSES: [&str; 4] = ["approved", "denied", "in-review", "none"];
 /// Up to this many customers are looked up one by one; of more, all are read.
 const PAGE_ROWS: usize = 1000;
 
@@ -48,6 +51,15 @@ pub(super) async fn list(context: &Context, args: &Args) -> Result<Exit, Failure
     let mut rows = listed(&store, partner, args.tag.as_deref(), query).await?;
     if let Some(status) = &args.status {
         rows.retain(|row| has_status(row, status));
+        let is_known = STATUSES.iter().any(|known| plain(known) == plain(status));
+        if rows.is_empty() && !is_known {
+            let failure = Failure::new(Exit::NotFound, format!("no customer has a qualification of status {status:?}"))
+                .because(format!("usual are {}", STATUSES.join(", ")));
+            return Err(match closest(status, STATUSES) {
+                Some(meant) => failure.advise(format!("did you mean {meant}?")),
+                None => failure,
+            });
+        }
         rows = rows.into_iter().skip(page.skip as usize).take(page.limit.map_or(usize::MAX, |n| n as usize)).collect();
     }
     if context.json {
@@ -118,8 +130,12 @@ async fn listed(store: &Store, partner: Option<&str>, tag: Option<&str>, page: P
 }
 
 /// Compared without case, blanks, hyphens and underscores.
+/// As it is compared.
+fn plain(status: &str) -> String {
+    key(status).replace([' ', '-'], "")
+}
+
 fn has_status(row: &Listed, status: &str) -> bool {
-    let plain = |text: &str| key(text).replace([' ', '-'], "");
     let wanted = plain(status);
     let mut statuses = row.qualifications.iter().map(|held| plain(held.vetting_status.as_deref().unwrap_or_default()));
     if wanted == "none" { row.qualifications.is_empty() } else { statuses.any(|status| status == wanted) }

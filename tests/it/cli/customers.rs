@@ -165,6 +165,8 @@ async fn customers_are_listed_with_what_they_hold_and_by_its_status() {
         let found: Vec<_> = listed.as_array().unwrap().iter().map(|row| row["name"].as_str().unwrap()).collect();
         assert_eq!(found, names, "{status}");
     }
+    let unknown = desk.run(&["customers", "list", "--status", "denid"]).await.exits(4).err;
+    assert!(unknown.contains("of status \"denid\"") && unknown.contains("did you mean denied?"), "{unknown}");
     let said = desk.run(&["customers", "list", "--status", "in review"]).await.exits(0).out;
     assert_eq!(said, "No such customers.\n");
 }
