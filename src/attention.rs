@@ -151,12 +151,12 @@ pub fn needs(facts: &Facts, now: Timestamp) -> Vec<Need> {
     }
     for unclear in facts.unclear.iter().take(MAX_NAMES) {
         let UnclearReview { partner, customer, qualification, status, since } = unclear;
-        let status = status.as_ref().map_or("no status".to_owned(), |status| format!("\"{status}\""));
-        let text = format!(
-            "{customer}, {qualification}: the review shows {status} since {}, which vetwatch does not know: look at it in \
-             Partner Center",
-            time_format::moment(*since, UTC)
-        );
+        let since_when = time_format::moment(*since, UTC);
+        let shows = match status {
+            Some(status) => format!("\"{status}\" since {since_when}, a status that vetwatch does not know"),
+            None => format!("no status since {since_when}"),
+        };
+        let text = format!("{customer}, {qualification}: the review shows {shows}: look at it in Partner Center");
         add(Reason::UnknownStatus, partner, Some(*since), text);
     }
     match facts.customers_failing {
@@ -237,8 +237,8 @@ fn of_partner(state: &PartnerState, now: Timestamp) -> Option<(Reason, Option<Ti
     let why = why.map(|why| format!(": {why}")).unwrap_or_default();
     if let Some(since) = state.mass_absence_since {
         let text = format!(
-            "{partner}: implausible answers since {}: {} customers lost an entry at once or show an older one, so none is recorded as gone \
-             until two polls an hour apart agree, or `vetwatch poll --accept --partner {partner}`",
+            "{partner}: implausible answers since {}: {} customers lost an entry at once or show an older one, so none is \
+             recorded as gone until two polls an hour apart agree, or `vetwatch poll --accept --partner {partner}`",
             time_format::moment(since, UTC),
             state.missing
         );

@@ -87,7 +87,7 @@ reasons! {
         "look at some of them in Partner Center; `vetwatch poll --accept` if it is true";
     UnknownStatus = "unknown_status", Duration::ZERO, Some(EventType::UnknownStatus),
         "a review shows a status that vetwatch does not know, or none any more: it may have ended",
-        "once for each status of a partner",
+        "once for each word and partner, ten minutes later; not of a missing one",
         "look at the customer in Partner Center; it is polled as if it were in review. Is there a newer vetwatch?";
     CustomerListFailing = "customer_list_failing", Duration::from_hours(24), Some(EventType::PartnerFailing),
         "the customer list of a partner could not be read for 24 hours: new customers are not watched",
